@@ -1,0 +1,288 @@
+// bench ops: how near each op comes to what the machine can do. Peaks are measured in the same run: multiply-adds by a loop over registers,
+// reading by a loop over memory. Medians of warmed runs; weights and caches rotate through more memory than the last-level cache holds.
+// Usage: banyan_ops_bench [--threads N] [--variant NAME] [--case TEXT]   (TEXT: only cases whose line contains it)
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "cases.h"
+#include "cpu/dispatch.h"
+#include "cpu/features.h"
+#include "cpu/threads.h"
+#include "data.h"
+#include "device/ops.h"
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+using namespace banyan;
+using namespace banyan::test;
+
+namespace {
+
+constexpr size_t kRotationBytes = size_t{192} << 20;  // more than most last-level caches
+
+double seconds_now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+// Median time of a call; at least 5 calls and 0.3 s.
+double median_seconds(const std::function<void(int)>& call) {
+  call(0);
+  std::vector<double> times;
+  const double start = seconds_now();
+  for (int i = 1; times.size() < 5 || (seconds_now() - start < 0.3 && times.size() < 2000); ++i) {
+    const double before = seconds_now();
+    call(i);
+    times.push_back(seconds_now() - before);
+  }
+  std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2), times.end());
+  return times[times.size() / 2];
+}
+
+// ---- peaks ----
+
+constexpr int kPeakRounds = 200000;
+constexpr int kChains = 12;  // independent chains: a latency of 4 or 5 cycles at 2 multiply-adds a cycle needs 10
+volatile float peak_sink;
+
+// Each returns the multiply-adds one call does. One loop per instruction set, because a loop in generic code would not use it.
+#if defined(__x86_64__) && defined(__GNUC__)
+__attribute__((target("avx512f"))) double multiply_adds_avx512() {
+  __m512 sums[kChains], a = _mm512_set1_ps(peak_sink);
+  for (__m512& sum : sums) sum = a;
+  for (int i = 0; i < kPeakRounds; ++i) {
+#pragma GCC unroll 12
+    for (int c = 0; c < kChains; ++c) sums[c] = _mm512_fmadd_ps(a, a, sums[c]);
+  }
+  for (int c = 1; c < kChains; ++c) sums[0] = _mm512_add_ps(sums[0], sums[c]);
+  peak_sink = _mm512_cvtss_f32(sums[0]);
+  return 16.0 * kChains * kPeakRounds;
+}
+__attribute__((target("avx2,fma"))) double multiply_adds_avx2() {
+  __m256 sums[kChains], a = _mm256_set1_ps(peak_sink);
+  for (__m256& sum : sums) sum = a;
+  for (int i = 0; i < kPeakRounds; ++i) {
+#pragma GCC unroll 12
+    for (int c = 0; c < kChains; ++c) sums[c] = _mm256_fmadd_ps(a, a, sums[c]);
+  }
+  for (int c = 1; c < kChains; ++c) sums[0] = _mm256_add_ps(sums[0], sums[c]);
+  peak_sink = _mm256_cvtss_f32(sums[0]);
+  return 8.0 * kChains * kPeakRounds;
+}
+#elif defined(__aarch64__)
+double multiply_adds_neon() {
+  float32x4_t sums[kChains], a = vdupq_n_f32(peak_sink);
+  for (float32x4_t& sum : sums) sum = a;
+  for (int i = 0; i < kPeakRounds; ++i) {
+#pragma GCC unroll 12
+    for (int c = 0; c < kChains; ++c) sums[c] = vfmaq_f32(sums[c], a, a);
+  }
+  for (int c = 1; c < kChains; ++c) sums[0] = vaddq_f32(sums[0], sums[c]);
+  peak_sink = vgetq_lane_f32(sums[0], 0);
+  return 4.0 * kChains * kPeakRounds;
+}
+#endif
+double multiply_adds_scalar() {
+  float sums[kChains], a = peak_sink;
+  for (float& sum : sums) sum = a;
+  for (int i = 0; i < kPeakRounds; ++i) {
+    for (int c = 0; c < kChains; ++c) {
+      sums[c] = a * a + sums[c];
+#if defined(__GNUC__)
+      __asm__ volatile("" : "+g"(sums[c]));  // one by one: the scalar variant has no vectors either
+#endif
+    }
+  }
+  for (int c = 1; c < kChains; ++c) sums[0] += sums[c];
+  peak_sink = sums[0];
+  return 1.0 * kChains * kPeakRounds;
+}
+
+using MultiplyAdds = double (*)();
+
+MultiplyAdds peak_loop(const std::string& variant) {
+#if defined(__x86_64__) && defined(__GNUC__)
+  if (variant == "avx512") return multiply_adds_avx512;
+  if (variant == "avx2") return multiply_adds_avx2;
+#elif defined(__aarch64__)
+  if (variant == "neon") return multiply_adds_neon;
+#endif
+  return multiply_adds_scalar;
+}
+
+void multiply_adds_task(const void* context, int, std::byte*) noexcept { (*static_cast<const MultiplyAdds*>(context))(); }
+
+struct Reading { const std::vector<uint64_t>& memory; int n_tasks; };
+
+void read_task(const void* context, int index, std::byte*) noexcept {
+  const Reading& reading = *static_cast<const Reading*>(context);
+  const size_t n = reading.memory.size() / static_cast<size_t>(reading.n_tasks);
+  const uint64_t* at = reading.memory.data() + static_cast<size_t>(index) * n;
+  uint64_t sums[8] = {};
+  for (size_t i = 0; i + 8 <= n; i += 8) {
+    for (size_t j = 0; j < 8; ++j) sums[j] += at[i + j];
+  }
+  peak_sink = static_cast<float>(sums[0] ^ sums[1] ^ sums[2] ^ sums[3] ^ sums[4] ^ sums[5] ^ sums[6] ^ sums[7]);
+}
+
+// ---- report ----
+
+struct Machine {
+  Threads& threads;
+  Stream stream;
+  std::string filter;
+  double peak_gflops = 0, peak_gbytes = 0;
+
+  bool wants(const std::string& line) const { return line.find(filter) != std::string::npos; }
+  void print_gflops(const std::string& line, double flops, double seconds) const {
+    const double rate = flops / seconds * 1e-9;
+    std::printf("%-52s %10.1f us %8.1f GFLOP/s %5.1f %% of peak\n", line.c_str(), seconds * 1e6, rate, 100 * rate / peak_gflops);
+  }
+  void print_gbytes(const std::string& line, double n_bytes, double seconds) const {
+    const double rate = n_bytes / seconds * 1e-9;
+    std::printf("%-52s %10.1f us %8.1f GB/s    %5.1f %% of peak\n", line.c_str(), seconds * 1e6, rate, 100 * rate / peak_gbytes);
+  }
+};
+
+void measure_peaks(Machine& machine) {
+  const int n = machine.threads.n_threads();
+  const MultiplyAdds loop = peak_loop(machine.stream.ops->name);
+  const Threads::Phase multiply_adds{n, multiply_adds_task, &loop};
+  machine.peak_gflops = 2e-9 * n * loop() / median_seconds([&](int) { machine.threads.run(&multiply_adds, 1); });
+  const std::vector<uint64_t> memory(2 * kRotationBytes / sizeof(uint64_t), 1);
+  const Reading reading{memory, 64 * n};
+  const Threads::Phase read{reading.n_tasks, read_task, &reading};
+  machine.peak_gbytes = 2e-9 * static_cast<double>(kRotationBytes) / median_seconds([&](int) { machine.threads.run(&read, 1); });
+  std::printf("%s, %d threads: peak %.1f GFLOP/s, %.1f GB/s\n", machine.stream.ops->name, n, machine.peak_gflops, machine.peak_gbytes);
+}
+
+// ---- ops ----
+
+void bench_gemm(Machine& machine) {
+  for (const GemmBench& c : gemm_benches()) {
+    const std::string line = std::string("gemm ") + traits(c.dtype).name + " " + std::to_string(c.tokens) + " x " + std::to_string(c.rows) + " x " + std::to_string(c.cols);
+    if (!machine.wants(line)) continue;
+    Random random(1);
+    const size_t n_bytes = row_bytes(c.dtype, c.cols) * static_cast<size_t>(c.rows);
+    const int n_copies = c.tokens > 32 ? 1 : static_cast<int>(kRotationBytes / n_bytes + 1);
+    std::vector<Packed> weights{random_packed(random, c.dtype, c.rows, c.cols)};
+    for (int i = 1; i < n_copies; ++i) weights.push_back(weights.front());
+    const std::vector<float> x = random.floats(static_cast<size_t>(c.tokens * c.cols));
+    std::vector<float> out(static_cast<size_t>(c.tokens * c.rows));
+    const double seconds = median_seconds([&](int i) {
+      gemm(machine.stream, {out.data(), x.data(), {weights[static_cast<size_t>(i % n_copies)].data(), c.dtype, c.rows, c.cols}, nullptr, c.tokens, false});
+    });
+    machine.print_gflops(line, 2.0 * c.tokens * static_cast<double>(c.rows) * static_cast<double>(c.cols), seconds);
+    if (c.tokens <= 32) machine.print_gbytes("  its weights", static_cast<double>(n_bytes), seconds);
+  }
+}
+
+struct Cache { std::vector<uint8_t> k, v; KvView view; };
+
+Cache make_cache(DType dtype, int n_rows, int heads, int head_dim) {
+  Random random(2);
+  Cache cache;
+  cache.k = random_packed(random, dtype, int64_t{n_rows} * heads, head_dim).memory;
+  cache.v = cache.k;
+  cache.view = {cache.k.data(), cache.v.data(), dtype, head_dim, int64_t{n_rows} * head_dim};
+  return cache;
+}
+
+void print_attention(Machine& machine, const std::string& line, double n_pairs, int heads, int kv_heads, int head_dim, int keys, DType dtype, int tokens, double seconds) {
+  machine.print_gflops(line, 4.0 * n_pairs * heads * head_dim, seconds);
+  if (tokens == 1) machine.print_gbytes("  its keys and values", 2.0 * static_cast<double>(row_bytes(dtype, int64_t{keys} * kv_heads * head_dim)), seconds);
+}
+
+void bench_attend(Machine& machine) {
+  for (const AttendCase& c : kAttendBenches) {
+    const std::string line = std::string("attend ") + traits(c.dtype).name + " T=" + std::to_string(c.tokens) + " H=" + std::to_string(c.heads) + "/" + std::to_string(c.kv_heads) +
+                             " C=" + std::to_string(c.head_dim) + " N=" + std::to_string(c.keys);
+    if (!machine.wants(line)) continue;
+    Random random(1);
+    std::vector<Cache> caches;
+    const int n_copies = c.tokens > 1 ? 1 : 8;
+    for (int i = 0; i < n_copies; ++i) caches.push_back(make_cache(c.dtype, c.keys, c.kv_heads, c.head_dim));
+    for (Cache& cache : caches) { cache.view.k = cache.k.data(); cache.view.v = cache.v.data(); }
+    const std::vector<float> q = random.floats(static_cast<size_t>(c.tokens * c.heads * c.head_dim));
+    std::vector<float> out(q.size());
+    std::vector<int32_t> begin(static_cast<size_t>(c.tokens), 0), end;
+    double n_pairs = 0;
+    for (int t = 0; t < c.tokens; ++t) {
+      end.push_back(c.keys - c.tokens + t + 1);
+      n_pairs += end.back();
+    }
+    const double seconds = median_seconds([&](int i) {
+      attend(machine.stream, {out.data(), q.data(), caches[static_cast<size_t>(i % n_copies)].view, begin.data(), end.data(), c.tokens, c.heads, c.kv_heads, c.head_dim, 0.125f}, 0);
+    });
+    print_attention(machine, line, n_pairs, c.heads, c.kv_heads, c.head_dim, c.keys, c.dtype, c.tokens, seconds);
+  }
+}
+
+void bench_inject(Machine& machine) {
+  for (const InjectCase& c : kInjectBenches) {
+    const std::string line = std::string("inject ") + traits(c.dtype).name + " T=" + std::to_string(c.tokens) + " H=" + std::to_string(c.heads) + "/" + std::to_string(c.kv_heads) +
+                             " C=" + std::to_string(c.head_dim) + " N=" + std::to_string(c.slots);
+    if (!machine.wants(line)) continue;
+    Random random(1);
+    const Cache cache = make_cache(c.dtype, c.slots, c.kv_heads, c.head_dim);
+    const std::vector<float> q = random.floats(static_cast<size_t>(c.tokens * c.heads * c.head_dim));
+    std::vector<float> out(q.size());
+    const double seconds = median_seconds([&](int) {
+      inject(machine.stream, {out.data(), q.data(), cache.view, c.slots, c.tokens, c.heads, c.kv_heads, c.head_dim, 0.125f});
+    });
+    print_attention(machine, line, static_cast<double>(c.tokens) * c.slots, c.heads, c.kv_heads, c.head_dim, c.slots, c.dtype, c.tokens, seconds);
+  }
+}
+
+// The cheap ops, as a prefill of 512 tokens meets them; bytes read and written.
+void bench_rows(Machine& machine) {
+  constexpr int kTokens = 512, kDim = 2048, kInner = 8192, kHeads = 32, kHeadDim = 64;
+  Random random(1);
+  const std::vector<float> weight = random.floats(kDim), up = random.floats(size_t{kTokens} * kInner), x = random.floats(size_t{kTokens} * kInner);
+  std::vector<float> out(size_t{kTokens} * kInner);
+  std::vector<uint16_t> cache(size_t{kTokens} * kDim);
+  std::vector<int32_t> rows(kTokens), begin(kTokens / 8), end(kTokens / 8);
+  for (int t = 0; t < kTokens; ++t) rows[static_cast<size_t>(t)] = t;
+  for (int i = 0; i < kTokens / 8; ++i) end[static_cast<size_t>(i)] = (begin[static_cast<size_t>(i)] = 8 * i) + 8;
+  const double n_bytes = 4.0 * kTokens * kDim;
+  const auto print = [&machine](const char* line, double bytes, const std::function<void(int)>& call) {
+    if (machine.wants(line)) machine.print_gbytes(line, bytes, median_seconds(call));
+  };
+  print("norm 512 x 2048", 2 * n_bytes, [&](int) { norm(machine.stream, {out.data(), x.data(), weight.data(), kTokens, kDim, 1e-5f}); });
+  print("norm 1 x 2048", 2 * n_bytes / kTokens, [&](int) { norm(machine.stream, {out.data(), x.data(), weight.data(), 1, kDim, 1e-5f}); });
+  print("rope 512 x 32 x 64", 2 * n_bytes, [&](int) { rope(machine.stream, {out.data(), rows.data(), weight.data(), kTokens, kHeads, kHeadDim, 1.0f, false}); });
+  print("store F16 512 x 32 x 64", 1.5 * n_bytes, [&](int) {
+    store(machine.stream, {cache.data(), DType::kF16, kDim, kHeadDim, x.data(), rows.data(), kTokens, kHeads, kHeadDim});
+  });
+  print("gather F16 512 x 2048", 1.5 * n_bytes, [&](int) { gather(machine.stream, {out.data(), cache.data(), DType::kF16, rows.data(), kTokens, kDim}); });
+  print("pool 512 / 8 x 2048", 1.125 * n_bytes, [&](int) { pool(machine.stream, {out.data(), x.data(), begin.data(), end.data(), kTokens / 8, kDim}); });
+  print("swiglu 512 x 8192", 12.0 * kTokens * kInner, [&](int) { swiglu(machine.stream, {out.data(), x.data(), up.data(), int64_t{kTokens} * kInner}); });
+}
+
+}  // namespace
+
+int main(int n_args, char** args) {
+  int n_threads = physical_cores();
+  std::string variant, filter;
+  for (int i = 1; i + 1 < n_args; i += 2) {
+    if (std::strcmp(args[i], "--threads") == 0) n_threads = std::max(1, std::atoi(args[i + 1]));
+    if (std::strcmp(args[i], "--variant") == 0) variant = args[i + 1];
+    if (std::strcmp(args[i], "--case") == 0) filter = args[i + 1];
+  }
+  Threads threads(n_threads);
+  Machine machine{threads, {}, filter};
+  machine.stream.ops = &choose_variant(variant);
+  machine.stream.backend = &threads;
+  measure_peaks(machine);
+  bench_gemm(machine);
+  bench_attend(machine);
+  bench_inject(machine);
+  bench_rows(machine);
+}

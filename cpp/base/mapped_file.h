@@ -1,0 +1,28 @@
+// mapped_file: a read-only file in memory. The mapping is private and read-only; it lives as long as the object.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+namespace banyan {
+
+class MappedFile {
+ public:
+  // Paths are UTF-8 on every system. Throws Error: kFileNotFound, kIo (also for directories and unreadable files). An empty file maps to an empty span.
+  explicit MappedFile(const std::string& path);
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  ~MappedFile();
+
+  std::span<const std::byte> bytes() const { return {data_, n_bytes_}; }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+  const std::byte* data_ = nullptr;
+  size_t n_bytes_ = 0;
+};
+
+}  // namespace banyan

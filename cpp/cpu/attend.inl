@@ -1,0 +1,237 @@
+// attend: out[t, h] = softmax(scale q[t, h] . k) v over the token's range of keys; flash attention (arXiv 2205.14135, 2307.08691).
+// A task is a tile of queries that share one kv head, so that the heads of a group share every key they load. It walks its keys in tiles:
+//   scores = q k^T (packed, multiply.inl), online softmax, o = o * correction + p v.
+// Few queries over many keys are cut into splits of the keys; the partial states {m, l, o} are merged like a monoid (FlashInfer state.cuh).
+// How the keys are cut depends on shapes only, never on the number of threads.
+
+constexpr int kMaxHeadDim = 1024;
+constexpr int kQueryRows = 48;   // rows = tokens x heads of a group; a multiple of every kTileRows
+constexpr int kKeyTile = 64;     // at 128 dims, keys and values take 2 x 32 KiB: the second-level cache holds the whole tile
+constexpr int kSplitKeys = 512;  // a split of fewer keys would not pay for its merge
+constexpr int kMaxSplits = 64;
+constexpr int kSplitTasks = 128; // tasks worth having: two for each of 64 threads
+static_assert(kQueryRows % kTileRows == 0 && kKeyTile % kTileCols == 0);
+
+struct AttendJob {
+  const Stream& stream;
+  const AttendArgs& args;  // kv_begin and kv_end null: every token sees keys 0 .. n_slots - 1 (inject)
+  int n_slots;
+  int group;               // query heads per kv head
+  int tile_tokens, n_tiles;
+  int tile_heads, n_head_tiles;  // heads of a group in one tile: all of them, unless the group is very large
+  int n_splits;
+  float* partials;         // [T, H, n_splits, C + 2]: o, m, l; unused with one split
+
+  int64_t begin(int64_t t) const { return args.kv_begin != nullptr ? args.kv_begin[t] : 0; }
+  int64_t end(int64_t t) const { return args.kv_end != nullptr ? args.kv_end[t] : n_slots; }
+  int64_t partial_floats() const { return args.head_dim + 2; }
+};
+
+// The state of one tile, cut from the task's scratch. Row = token * n_heads + head, both counted from the tile's first.
+struct QueryTile {
+  int64_t first_token;
+  int n_tokens, first_head, n_heads, kv_head;
+  int64_t padded_dim;   // C rounded up to whole packed columns
+  float* q;             // [rows, C], times scale
+  float* o;             // [rows, padded C]
+  float* m;             // [rows] maximum of the scores so far
+  float* l;             // [rows] sum of e^(score - m)
+  float* scores;        // [rows, kKeyTile]
+  float* keys;          // packed [C, kKeyTile]
+  float* values;        // packed [kKeyTile, C]
+  float* rows;          // [kLanes, padded C], keys before the transposition
+  int n_rows() const { return n_tokens * n_heads; }
+};
+
+inline QueryTile lay_out(const AttendArgs& a, std::byte* scratch) {
+  QueryTile tile{};
+  tile.padded_dim = round_up(a.head_dim, kTileCols);
+  float* at = reinterpret_cast<float*>(scratch);
+  const auto take = [&at](int64_t n_floats) { float* taken = at; at += round_up(n_floats, 16); return taken; };
+  tile.q = take(kQueryRows * int64_t{a.head_dim});
+  tile.o = take(kQueryRows * tile.padded_dim);
+  tile.m = take(kQueryRows);
+  tile.l = take(kQueryRows);
+  tile.scores = take(kQueryRows * kKeyTile);
+  tile.keys = take(tile.padded_dim * kKeyTile);
+  tile.values = take(tile.padded_dim * kKeyTile);
+  tile.rows = take(kLanes * tile.padded_dim);
+  return tile;
+}
+static_assert((2 * kQueryRows + 2 * kKeyTile + kLanes) * kMaxHeadDim + kQueryRows * (kKeyTile + 2) + 8 * 16 <=
+              static_cast<int>(Threads::kScratchBytes / sizeof(float)));
+
+inline void load_queries(const AttendArgs& a, QueryTile& tile) {
+  const Vec scale = broadcast(a.scale);
+  for (int row = 0; row < tile.n_rows(); ++row) {
+    const int64_t t = tile.first_token + row / tile.n_heads, h = tile.first_head + row % tile.n_heads;
+    const float* from = a.q + (t * a.n_heads + h) * a.head_dim;
+    float* to = tile.q + int64_t{row} * a.head_dim;
+    int c = 0;
+    for (; c + kLanes <= a.head_dim; c += kLanes) store(to + c, mul(scale, load(from + c)));
+    if (c < a.head_dim) store_n(to + c, mul(scale, load_n(from + c, a.head_dim - c)), a.head_dim - c);
+    tile.m[row] = -std::numeric_limits<float>::infinity();
+    tile.l[row] = 0.0f;
+  }
+  std::memset(tile.o, 0, static_cast<size_t>(tile.n_rows() * tile.padded_dim) * sizeof(float));
+}
+
+// One key or value row as floats, zero up to padded_dim.
+inline void load_row(const KvView& kv, const void* side, int64_t n, int kv_head, int head_dim, int64_t padded_dim, float* to) {
+  const int64_t at = n * kv.row_stride + kv_head * kv.head_stride;
+  if (kv.dtype == DType::kF16) decode_floats<DType::kF16>(static_cast<const uint8_t*>(side) + 2 * at, head_dim, to);
+  else decode_floats<DType::kF32>(static_cast<const uint8_t*>(side) + 4 * at, head_dim, to);
+  for (int64_t c = head_dim; c < padded_dim; ++c) to[c] = 0.0f;
+}
+
+// Keys become columns: packed [C][kTileCols] per kTileCols keys, zero beyond n_keys.
+inline void load_keys(const AttendArgs& a, QueryTile& tile, int64_t n, int n_keys) {
+  for (int i = 0; i < round_up(n_keys, kTileCols); i += kLanes) {
+    for (int j = 0; j < kLanes; ++j) {
+      float* to = tile.rows + j * tile.padded_dim;
+      if (i + j < n_keys) load_row(a.kv, a.kv.k, n + i + j, tile.kv_head, a.head_dim, tile.padded_dim, to);
+      else std::memset(to, 0, static_cast<size_t>(tile.padded_dim) * sizeof(float));
+    }
+    float* packed = tile.keys + i / kTileCols * kTileCols * tile.padded_dim + i % kTileCols;
+    for (int64_t c = 0; c < tile.padded_dim; c += kLanes) transpose(tile.rows + c, tile.padded_dim, packed + c * kTileCols, kTileCols);
+  }
+}
+
+// Values are columns already: packed [keys][kTileCols] per kTileCols dims.
+inline void load_values(const AttendArgs& a, QueryTile& tile, int64_t n, int n_keys) {
+  for (int i = 0; i < n_keys; ++i) {
+    load_row(a.kv, a.kv.v, n + i, tile.kv_head, a.head_dim, tile.padded_dim, tile.rows);
+    for (int64_t c = 0; c < tile.padded_dim; c += kTileCols) {
+      float* packed = tile.values + c * kKeyTile + i * kTileCols;
+      BANYAN_UNROLL
+      for (int v = 0; v < kTileVectors; ++v) store(packed + v * kLanes, load(tile.rows + c + v * kLanes));
+    }
+  }
+}
+
+// Scores of one row become e^(score - m); m, l and o follow. The first n_visible of n_keys keys count.
+inline void fold_row(QueryTile& tile, int row, int n_visible, int n_keys) {
+  float* scores = tile.scores + row * kKeyTile;
+  const int n_padded = static_cast<int>(round_up(n_keys, kLanes));
+  for (int i = n_visible; i < n_padded; ++i) scores[i] = -std::numeric_limits<float>::infinity();
+  Vec highest = broadcast(tile.m[row]);
+  for (int i = 0; i < n_padded; i += kLanes) highest = max(highest, load(scores + i));
+  const float m = reduce_max(highest);
+  if (m == -std::numeric_limits<float>::infinity()) {  // nothing seen yet: -inf - -inf would be NaN
+    std::memset(scores, 0, static_cast<size_t>(n_padded) * sizeof(float));
+    return;
+  }
+  Vec sum = zero();
+  for (int i = 0; i < n_padded; i += kLanes) {
+    const Vec p = exp(sub(load(scores + i), broadcast(m)));
+    store(scores + i, p);
+    sum = add(sum, p);
+  }
+  const float correction = exp_one(tile.m[row] - m);
+  tile.l[row] = tile.l[row] * correction + reduce_add(sum);
+  tile.m[row] = m;
+  if (correction == 1.0f) return;
+  float* o = tile.o + row * tile.padded_dim;
+  for (int64_t c = 0; c < tile.padded_dim; c += kLanes) store(o + c, mul(load(o + c), broadcast(correction)));
+}
+
+// Folds keys [begin, end) into the tile; a token sees those before its own end.
+inline void fold_keys(const AttendJob& job, QueryTile& tile, int64_t begin, int64_t end) {
+  const AttendArgs& a = job.args;
+  for (int64_t n = begin; n < end && !job.stream.cancelled(); n += kKeyTile) {
+    const int n_keys = static_cast<int>(std::min<int64_t>(kKeyTile, end - n));
+    load_keys(a, tile, n, n_keys);
+    multiply(tile.scores, kKeyTile, tile.q, a.head_dim, tile.n_rows(), tile.keys, kTileCols * tile.padded_dim, a.head_dim,
+             static_cast<int>(round_up(n_keys, kLanes)), false);
+    for (int row = 0; row < tile.n_rows(); ++row) {
+      const int64_t n_visible = job.end(tile.first_token + row / tile.n_heads) - n;
+      fold_row(tile, row, static_cast<int>(std::clamp<int64_t>(n_visible, 0, n_keys)), n_keys);
+    }
+    load_values(a, tile, n, n_keys);
+    multiply(tile.o, tile.padded_dim, tile.scores, kKeyTile, tile.n_rows(), tile.values, kTileCols * kKeyTile, n_keys,
+             static_cast<int>(tile.padded_dim), true);
+  }
+}
+
+inline void write_tile(const AttendJob& job, const QueryTile& tile, int split) {
+  const AttendArgs& a = job.args;
+  for (int row = 0; row < tile.n_rows(); ++row) {
+    const int64_t t = tile.first_token + row / tile.n_heads, h = tile.first_head + row % tile.n_heads;
+    const float* o = tile.o + row * tile.padded_dim;
+    if (job.n_splits == 1) {
+      float* out = a.out + (t * a.n_heads + h) * a.head_dim;
+      const float norm = tile.l[row] > 0.0f ? 1.0f / tile.l[row] : 0.0f;
+      for (int c = 0; c < a.head_dim; ++c) out[c] = o[c] * norm;
+    } else {
+      float* partial = job.partials + ((t * a.n_heads + h) * job.n_splits + split) * job.partial_floats();
+      std::memcpy(partial, o, static_cast<size_t>(a.head_dim) * sizeof(float));
+      partial[a.head_dim] = tile.m[row];
+      partial[a.head_dim + 1] = tile.l[row];
+    }
+  }
+}
+
+// One tile of queries, one kv head, one split of the keys. Consecutive tokens that share kv_begin are done together, others one after another.
+inline void attend_task(const AttendJob& job, int index, std::byte* scratch) {
+  const AttendArgs& a = job.args;
+  const int split = index % job.n_splits;
+  index /= job.n_splits;
+  QueryTile tile = lay_out(a, scratch);
+  const int head_tile = index % job.n_head_tiles;
+  index /= job.n_head_tiles;
+  tile.kv_head = index % a.n_kv_heads;
+  tile.first_head = tile.kv_head * job.group + head_tile * job.tile_heads;
+  tile.n_heads = std::min(job.tile_heads, job.group - head_tile * job.tile_heads);
+  const int64_t t_begin = int64_t{index / a.n_kv_heads} * job.tile_tokens, t_end = std::min<int64_t>(a.n_tokens, t_begin + job.tile_tokens);
+  for (int64_t t = t_begin; t < t_end; t += tile.n_tokens) {
+    const int64_t begin = job.begin(t);
+    int64_t end = job.end(t), next = t + 1;
+    for (; next < t_end && job.begin(next) == begin; ++next) end = std::max(end, job.end(next));
+    tile.first_token = t;
+    tile.n_tokens = static_cast<int>(next - t);
+    load_queries(a, tile);
+    const int64_t split_keys = round_up(ceil_div(std::max<int64_t>(0, end - begin), job.n_splits), kKeyTile);
+    const int64_t from = begin + split * split_keys;
+    fold_keys(job, tile, from, std::min(end, from + split_keys));
+    write_tile(job, tile, split);
+  }
+}
+
+// Merges the splits of a few rows (token, head).
+inline void merge_task(const AttendJob& job, int index, std::byte*) {
+  const AttendArgs& a = job.args;
+  const float* parts = job.partials + int64_t{index} * job.n_splits * job.partial_floats();
+  float* out = a.out + int64_t{index} * a.head_dim;
+  float m = -std::numeric_limits<float>::infinity(), l = 0.0f;
+  for (int s = 0; s < job.n_splits; ++s) m = std::max(m, parts[s * job.partial_floats() + a.head_dim]);
+  std::memset(out, 0, static_cast<size_t>(a.head_dim) * sizeof(float));
+  if (m == -std::numeric_limits<float>::infinity()) return;
+  for (int s = 0; s < job.n_splits; ++s) {
+    const float* part = parts + s * job.partial_floats();
+    const float weight = exp_one(part[a.head_dim] - m);
+    l += part[a.head_dim + 1] * weight;
+    for (int c = 0; c < a.head_dim; ++c) out[c] += part[c] * weight;
+  }
+  for (int c = 0; c < a.head_dim; ++c) out[c] /= l;
+}
+
+inline void attend_keys(Stream& stream, const AttendArgs& args, int n_slots) {
+  if (args.n_tokens <= 0 || args.n_heads <= 0) return;
+  AttendJob job{stream, args, n_slots, args.n_heads / args.n_kv_heads, 0, 0, 0, 0, 1, nullptr};
+  job.tile_heads = std::min(job.group, kQueryRows);
+  job.n_head_tiles = static_cast<int>(ceil_div(job.group, job.tile_heads));
+  job.tile_tokens = std::max(1, kQueryRows / job.tile_heads);
+  job.n_tiles = static_cast<int>(ceil_div(args.n_tokens, job.tile_tokens));
+  int64_t longest = 0;
+  for (int64_t t = 0; t < args.n_tokens; ++t) longest = std::max(longest, job.end(t) - job.begin(t));
+  const int64_t n_tasks = int64_t{job.n_tiles} * args.n_kv_heads * job.n_head_tiles, n_rows = int64_t{args.n_tokens} * args.n_heads;
+  const int64_t room = static_cast<int64_t>(Threads::kSharedBytes / sizeof(float)) / (n_rows * job.partial_floats());
+  const int64_t n_splits = std::min({ceil_div(longest, kSplitKeys), ceil_div(kSplitTasks, n_tasks), room, int64_t{kMaxSplits}});
+  job.n_splits = static_cast<int>(std::max<int64_t>(1, n_splits));
+  Threads& threads = *static_cast<Threads*>(stream.backend);
+  job.partials = reinterpret_cast<float*>(threads.shared());
+  const Threads::Phase phases[] = {phase<AttendJob, attend_task>(job, n_tasks * job.n_splits), phase<AttendJob, merge_task>(job, n_rows)};
+  threads.run(phases, job.n_splits > 1 ? 2 : 1);
+}
+
+inline void attend(Stream& stream, const AttendArgs& args) { attend_keys(stream, args, 0); }

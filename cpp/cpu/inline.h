@@ -1,0 +1,16 @@
+// inline: what the kernel files need from the compiler, spelled once.
+#pragma once
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#define BANYAN_INLINE __forceinline
+#define BANYAN_UNROLL
+#define BANYAN_RESTRICT __restrict
+#else
+#define BANYAN_INLINE __attribute__((always_inline)) inline
+#define BANYAN_RESTRICT __restrict__
+#if defined(__clang__)
+#define BANYAN_UNROLL _Pragma("unroll")
+#else
+#define BANYAN_UNROLL _Pragma("GCC unroll 12")  // loops over registers (at most kTileRows = 12) must become straight code, or arrays leave registers
+#endif
+#endif

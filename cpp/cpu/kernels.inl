@@ -1,0 +1,19 @@
+// kernels: all ops of one variant. A kernels_<variant>.cc includes this inside its namespace, after its vec_<variant>.h.
+// Order matters: what the ops share comes first.
+#include "cpu/vec_math.inl"
+#include "cpu/tasks.inl"
+#include "cpu/dequant.inl"
+#include "cpu/multiply.inl"
+
+#include "cpu/embed.inl"
+#include "cpu/norm.inl"
+#include "cpu/gemm.inl"
+#include "cpu/rope.inl"
+#include "cpu/store.inl"
+#include "cpu/attend.inl"
+#include "cpu/inject.inl"
+#include "cpu/gather.inl"
+#include "cpu/pool.inl"
+#include "cpu/swiglu.inl"
+
+constexpr Ops kOps = {kVariant, embed, norm, gemm, rope, store, attend, inject, gather, pool, swiglu};

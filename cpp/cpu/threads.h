@@ -1,0 +1,58 @@
+// threads: the pool a CPU device owns. Fixed workers, the caller takes part, tasks are claimed dynamically; a task cannot throw.
+// What a task computes must not depend on who runs it, so results never depend on the number of threads.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace banyan {
+
+class Threads {
+ public:
+  // Private memory of whoever runs a task, 64-byte aligned; its content does not survive the task. The largest user is the tile of attend
+  // at kMaxHeadDim, which needs just under 1 MiB; pages that are never touched cost nothing.
+  static constexpr size_t kScratchBytes = size_t{1} << 20;
+  // Memory that the phases of one run share (partial softmax states): 4 MiB is 16 key splits of 1 token with 128 heads of 510 dims.
+  static constexpr size_t kSharedBytes = size_t{4} << 20;
+
+  // Tasks 0..n_tasks-1, each exactly once, in any order, concurrently.
+  struct Phase {
+    int n_tasks;
+    void (*task)(const void* context, int index, std::byte* scratch) noexcept;
+    const void* context;
+  };
+
+  // n_threads >= 1 counts the caller: 1 has no workers. Throws Error{kOutOfMemory}.
+  explicit Threads(int n_threads);
+  ~Threads();
+  Threads(const Threads&) = delete;
+  Threads& operator=(const Threads&) = delete;
+
+  // Runs the phases one after another; all tasks of a phase are done (and visible) before the next starts. May be called from any thread; calls
+  // take turns.
+  void run(const Phase* phases, int n_phases) noexcept;
+
+  int n_threads() const { return n_threads_; }
+  std::byte* shared() const { return shared_; }  // only inside run
+
+ private:
+  struct Free { void operator()(std::byte* memory) const; };
+
+  bool run_one(std::byte* scratch) noexcept;  // false: nothing left to claim
+  void work(std::byte* scratch) noexcept;
+
+  const int n_threads_;
+  std::unique_ptr<std::byte, Free> memory_;
+  std::byte* shared_ = nullptr;
+  std::mutex turn_;
+  Phase phase_{};                                 // written only while nothing is left to claim and nothing runs
+  alignas(64) std::atomic<int> n_left_{0};        // tasks not yet claimed; kStop ends the workers
+  alignas(64) std::atomic<int> n_running_{0};     // tasks not yet finished
+  std::vector<std::thread> workers_;
+};
+
+}  // namespace banyan

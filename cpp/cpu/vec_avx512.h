@@ -1,0 +1,77 @@
+// The vector vocabulary in AVX-512: 16 lanes. Included inside the variant's namespace.
+constexpr const char* kVariant = "avx512";
+constexpr int kLanes = 16;
+// 12 tokens x 2 vectors = 24 accumulators of the 32 registers; 12 broadcasts and 2 loads feed 24 multiply-adds.
+constexpr int kTileRows = 12;
+
+using Vec = __m512;    // floats
+using IVec = __m512i;  // as many int32
+
+BANYAN_INLINE Vec zero() { return _mm512_setzero_ps(); }
+BANYAN_INLINE Vec broadcast(float x) { return _mm512_set1_ps(x); }
+BANYAN_INLINE Vec load(const void* at) { return _mm512_loadu_ps(at); }
+BANYAN_INLINE void store(float* at, Vec x) { _mm512_storeu_ps(at, x); }
+BANYAN_INLINE __mmask16 first_lanes(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
+BANYAN_INLINE Vec load_n(const void* at, int n) { return _mm512_maskz_loadu_ps(first_lanes(n), at); }  // 0 <= n < kLanes; the rest is 0
+BANYAN_INLINE void store_n(float* at, Vec x, int n) { _mm512_mask_storeu_ps(at, first_lanes(n), x); }
+
+BANYAN_INLINE Vec add(Vec a, Vec b) { return _mm512_add_ps(a, b); }
+BANYAN_INLINE Vec sub(Vec a, Vec b) { return _mm512_sub_ps(a, b); }
+BANYAN_INLINE Vec mul(Vec a, Vec b) { return _mm512_mul_ps(a, b); }
+BANYAN_INLINE Vec div(Vec a, Vec b) { return _mm512_div_ps(a, b); }
+BANYAN_INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }    // a * b + c
+BANYAN_INLINE Vec fnma(Vec a, Vec b, Vec c) { return _mm512_fnmadd_ps(a, b, c); }  // c - a * b
+BANYAN_INLINE Vec max(Vec a, Vec b) { return _mm512_max_ps(a, b); }                // b if either is NaN
+BANYAN_INLINE Vec min(Vec a, Vec b) { return _mm512_min_ps(a, b); }
+BANYAN_INLINE float reduce_add(Vec a) { return _mm512_reduce_add_ps(a); }
+BANYAN_INLINE float reduce_max(Vec a) { return _mm512_reduce_max_ps(a); }
+
+BANYAN_INLINE Vec round_to_even(Vec a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+BANYAN_INLINE Vec power_of_two(Vec n) {  // n whole, -126 <= n <= 127
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
+}
+BANYAN_INLINE Vec zero_if_below(Vec a, Vec x, Vec bound) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, bound, _CMP_NLT_UQ), a); }
+
+BANYAN_INLINE float half(const void* at) {
+  uint16_t bits;
+  std::memcpy(&bits, at, sizeof bits);
+  return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(bits)));
+}
+BANYAN_INLINE Vec load_f16(const void* at) { return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(at))); }
+BANYAN_INLINE void store_f16(void* at, Vec x) {
+  _mm256_storeu_si256(static_cast<__m256i*>(at), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+BANYAN_INLINE Vec load_bf16(const void* at) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(at))), 16));
+}
+
+BANYAN_INLINE IVec load_u8(const uint8_t* at) { return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at))); }
+BANYAN_INLINE IVec load_i8(const uint8_t* at) { return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at))); }
+BANYAN_INLINE IVec bit_and(IVec a, int b) { return _mm512_and_si512(a, _mm512_set1_epi32(b)); }
+BANYAN_INLINE IVec bit_or(IVec a, IVec b) { return _mm512_or_si512(a, b); }
+template <int kBits> BANYAN_INLINE IVec shift_right(IVec a) { return _mm512_srli_epi32(a, kBits); }
+template <int kBits> BANYAN_INLINE IVec shift_left(IVec a) { return _mm512_slli_epi32(a, kBits); }
+BANYAN_INLINE Vec to_float(IVec a) { return _mm512_cvtepi32_ps(a); }
+
+// out[c, r] = in[r, c] for kLanes x kLanes. Four columns at a time: quarter j of z[i] holds row 4j + i, so one 4x4 transposition per
+// quarter gives whole columns, and the rows arrive by cheap inserts from memory.
+BANYAN_INLINE void transpose(const float* in, int64_t in_stride, float* out, int64_t out_stride) {
+  BANYAN_UNROLL
+  for (int c = 0; c < 16; c += 4) {
+    __m512 z[4];
+    BANYAN_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      const float* row = in + i * in_stride + c;
+      z[i] = _mm512_castps128_ps512(_mm_loadu_ps(row));
+      z[i] = _mm512_insertf32x4(z[i], _mm_loadu_ps(row + 4 * in_stride), 1);
+      z[i] = _mm512_insertf32x4(z[i], _mm_loadu_ps(row + 8 * in_stride), 2);
+      z[i] = _mm512_insertf32x4(z[i], _mm_loadu_ps(row + 12 * in_stride), 3);
+    }
+    const __m512 low01 = _mm512_unpacklo_ps(z[0], z[1]), high01 = _mm512_unpackhi_ps(z[0], z[1]);
+    const __m512 low23 = _mm512_unpacklo_ps(z[2], z[3]), high23 = _mm512_unpackhi_ps(z[2], z[3]);
+    _mm512_storeu_ps(out + (c + 0) * out_stride, _mm512_shuffle_ps(low01, low23, 0x44));
+    _mm512_storeu_ps(out + (c + 1) * out_stride, _mm512_shuffle_ps(low01, low23, 0xee));
+    _mm512_storeu_ps(out + (c + 2) * out_stride, _mm512_shuffle_ps(high01, high23, 0x44));
+    _mm512_storeu_ps(out + (c + 3) * out_stride, _mm512_shuffle_ps(high01, high23, 0xee));
+  }
+}

@@ -1,0 +1,36 @@
+// device: where tensors live and ops run. The engine knows only this; make_cpu_device is always there, make_cuda_device may return null.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "device/ops.h"
+
+namespace banyan {
+
+class Device {
+ public:
+  virtual ~Device() = default;
+  virtual std::string name() const = 0;                // "cpu (avx512, 2 threads)"
+  virtual Stream stream() = 0;                         // a fresh stream; valid while the device lives
+  virtual void* allocate(size_t n_bytes) = 0;          // 64-byte aligned; throws Error{kOutOfMemory} that says n_bytes
+  virtual void release(void* memory) noexcept = 0;
+  virtual void to_device(void* to, const void* from, size_t n_bytes) = 0;
+  virtual void to_host(void* to, const void* from, size_t n_bytes) = 0;
+  virtual void sync() = 0;                             // waits for all ops; throws Error if the device failed
+  virtual bool is_host() const { return true; }        // ops read ordinary memory (a mapped file need not be copied)
+};
+
+// n_threads <= 0: one per physical core, at most 64. `variant` names a kernel variant ("scalar", "avx2", ...), empty: the best
+// this machine runs (or what the environment variable BANYAN_CPU names); an unknown or impossible one throws kInvalidArgument.
+std::unique_ptr<Device> make_cpu_device(int n_threads, const std::string& variant);
+
+// Names of the kernel variants this machine can run, best first.
+std::vector<std::string> cpu_variants_here();
+
+// Null where the build or the machine has no CUDA device.
+std::unique_ptr<Device> make_cuda_device(int index);
+
+}  // namespace banyan

@@ -1,0 +1,107 @@
+// ops: the arithmetic of a backend, one row an op, arguments as plain structs. A backend (cpu, cuda) is one filled `Ops` table; the engine calls
+// the inline functions below, which count the multiply-adds and forward.
+// Legend: T tokens, D model dim, K inner dim, H query heads, G kv heads, C head dim, N rows of keys or slots.
+// All activations are float32, dense and row-major; pointers are device memory. Counts may be 0 (then nothing happens). Ops cannot fail.
+// An op may return early, leaving its output undefined, once *stream.cancel is true; whoever set the flag discards the result.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "tensor/tensor.h"
+
+namespace banyan {
+
+struct Ops;
+
+// Where ops run and what they cost. One stream is used by one thread at a time.
+struct Stream {
+  const Ops* ops = nullptr;
+  void* backend = nullptr;                     // owned by the device (CPU: its thread pool)
+  const std::atomic<bool>* cancel = nullptr;   // null: never cancelled
+  uint64_t multiply_adds = 0;                  // of gemm, attend and inject since the stream was made
+  bool cancelled() const { return cancel != nullptr && cancel->load(std::memory_order_relaxed); }
+};
+
+// out[T, D] = rows `ids` of the table; 0 <= ids[t] < table.rows.
+struct EmbedArgs { float* out; WeightView table; const int32_t* ids; int n_tokens; };
+
+// out[T, D] = x / sqrt(mean(x^2) + eps) * weight. Statistics in float32 or better. out may be x. Also used per head (T*H rows of C).
+struct NormArgs { float* out; const float* x; const float* weight; int n_rows, dim; float eps; };
+
+// out[T, rows] (+)= x[T, cols] w[rows, cols]^T + bias. bias [rows] may be null; accumulate adds to what out holds (the residual stream).
+struct GemmArgs { float* out; const float* x; WeightView w; const float* bias; int n_tokens; bool accumulate; };
+
+// Rotates x[T, heads, C] in place: pair (a, b) of row t turns by positions[t] * inv_freq[m], then both are multiplied by `magnitude`
+// (YaRN's attention factor; 1 otherwise). Pairs are (m, m + C/2), or (2m, 2m+1) if interleaved. Angles are computed in float64 or as exactly.
+struct RopeArgs {
+  float* x; const int32_t* positions; const float* inv_freq;  // [T, heads, C], [T], [C/2]
+  int n_tokens, n_heads, head_dim; float magnitude; bool is_interleaved;
+};
+
+// Writes x[T, G, C] into rows `rows[t]` of one side (keys or values) of a cache, converting to its dtype (round to nearest even).
+struct StoreArgs {
+  void* out; DType dtype; int64_t row_stride, head_stride;
+  const float* x; const int32_t* rows; int n_tokens, n_heads, head_dim;
+};
+
+// out[t, h] = softmax(scale * q[t, h] . k[n, g]) v[n, g] over kv_begin[t] <= n < kv_end[t]; g = h / (H / G). An empty range gives zeros.
+// Ranges are arbitrary, but consecutive tokens mostly share kv_begin (causal rows of one node, or of the local window).
+struct AttendArgs {
+  float* out; const float* q; KvView kv;         // [T, H, C] both
+  const int32_t* kv_begin; const int32_t* kv_end;  // [T]
+  int n_tokens, n_heads, n_kv_heads, head_dim; float scale;
+};
+
+// Self-injection: attention of every token over all n_slots slots of the memory, no mask (SharedLLM 2410.19318, cross attention).
+struct InjectArgs {
+  float* out; const float* q; KvView kv;
+  int n_slots, n_tokens, n_heads, n_kv_heads, head_dim; float scale;
+};
+
+// out[i, dim] = float(x[rows[i], dim]); x is F32, F16 or BF16 with `dim` elements a row.
+struct GatherArgs { float* out; const void* x; DType dtype; const int32_t* rows; int n_rows; int64_t dim; };
+
+// out[i, dim] = mean of the rows begin[i] <= r < end[i] of x[., dim]; ranges are not empty. Sums in float32, in row order.
+struct PoolArgs { float* out; const float* x; const int32_t* begin; const int32_t* end; int n_groups; int64_t dim; };
+
+// out[n] = silu(gate[n]) * up[n]; out may be gate.
+struct SwigluArgs { float* out; const float* gate; const float* up; int64_t n; };
+
+struct Ops {
+  const char* name;  // "scalar", "avx2", ...
+  void (*embed)(Stream&, const EmbedArgs&);
+  void (*norm)(Stream&, const NormArgs&);
+  void (*gemm)(Stream&, const GemmArgs&);
+  void (*rope)(Stream&, const RopeArgs&);
+  void (*store)(Stream&, const StoreArgs&);
+  void (*attend)(Stream&, const AttendArgs&);
+  void (*inject)(Stream&, const InjectArgs&);
+  void (*gather)(Stream&, const GatherArgs&);
+  void (*pool)(Stream&, const PoolArgs&);
+  void (*swiglu)(Stream&, const SwigluArgs&);
+};
+
+inline void embed(Stream& s, const EmbedArgs& a) { s.ops->embed(s, a); }
+inline void norm(Stream& s, const NormArgs& a) { s.ops->norm(s, a); }
+inline void gemm(Stream& s, const GemmArgs& a) {
+  s.multiply_adds += static_cast<uint64_t>(a.n_tokens) * static_cast<uint64_t>(a.w.rows) * static_cast<uint64_t>(a.w.cols);
+  s.ops->gemm(s, a);
+}
+inline void rope(Stream& s, const RopeArgs& a) { s.ops->rope(s, a); }
+inline void store(Stream& s, const StoreArgs& a) { s.ops->store(s, a); }
+// The engine knows the ranges on the host; `n_pairs` is the sum of kv_end - kv_begin over the tokens.
+inline void attend(Stream& s, const AttendArgs& a, uint64_t n_pairs) {
+  s.multiply_adds += 2 * n_pairs * static_cast<uint64_t>(a.n_heads) * static_cast<uint64_t>(a.head_dim);
+  s.ops->attend(s, a);
+}
+inline void inject(Stream& s, const InjectArgs& a) {
+  s.multiply_adds += 2 * static_cast<uint64_t>(a.n_tokens) * static_cast<uint64_t>(a.n_slots) * static_cast<uint64_t>(a.n_heads) *
+                     static_cast<uint64_t>(a.head_dim);
+  s.ops->inject(s, a);
+}
+inline void gather(Stream& s, const GatherArgs& a) { s.ops->gather(s, a); }
+inline void pool(Stream& s, const PoolArgs& a) { s.ops->pool(s, a); }
+inline void swiglu(Stream& s, const SwigluArgs& a) { s.ops->swiglu(s, a); }
+
+}  // namespace banyan

@@ -1,0 +1,48 @@
+// chunk: one chunk of a document with everything known about its tree. Tokens and shape never change; vectors and slots are added by the
+// engine thread and stay. A chunk that grows (the last one of a document) is replaced by a new one with a new uid.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include "device/buffer.h"
+#include "engine/tree.h"
+
+namespace banyan {
+
+// Slots of one node: [M layers][keys, values][n_slots, G, C] in the model's kv type; keys rotated by their offset in the node.
+struct NodeSlots {
+  const std::byte* data = nullptr;      // device memory; null: not encoded yet
+  int n_slots = 0;
+  std::shared_ptr<const void> owner;    // keeps data alive (a batch's buffer, or a mapped file)
+};
+
+struct Chunk {
+  Chunk(std::vector<int32_t> tokens, int64_t begin, const TreeConfig& config)
+      : uid(next_uid()), begin(begin), tokens(std::move(tokens)), tree(static_cast<int>(this->tokens.size()), config), slots(static_cast<size_t>(tree.n_nodes()) + 1) {}
+
+  const uint64_t uid;                   // of this process
+  const int64_t begin;                  // position of the first token in the document
+  const std::vector<int32_t> tokens;
+  const ChunkTree tree;
+  std::vector<uint8_t> mask;            // conformance only: 1 valid, 0 padding; empty: all valid
+  std::vector<float> vectors;           // [n_compared, D] selection vectors of nodes 2, 3, ...; empty until computed
+  std::vector<NodeSlots> slots;         // by node number
+  std::atomic<int> n_encoded = 0, n_slots = 0;   // of them; any thread
+
+  void set_slots(int node, NodeSlots encoded) {
+    ++n_encoded;
+    n_slots += encoded.n_slots;
+    slots[static_cast<size_t>(node)] = std::move(encoded);
+  }
+  bool has_vectors() const { return tree.n_compared() == 0 || !vectors.empty(); }
+
+ private:
+  static uint64_t next_uid() {
+    static std::atomic<uint64_t> last{0};
+    return ++last;
+  }
+};
+
+}  // namespace banyan

@@ -1,0 +1,233 @@
+#include "engine/compress.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace banyan {
+
+namespace {
+
+std::vector<int32_t> count_up(int n) {
+  std::vector<int32_t> numbers(static_cast<size_t>(n));
+  std::iota(numbers.begin(), numbers.end(), 0);
+  return numbers;
+}
+
+void copy_rows(Stream& s, Buffer& to, const Buffer& from, const int32_t* rows, int n, int width) {
+  gather(s, {to.as<float>(), from.as<float>(), DType::kF32, rows, n, width});
+}
+
+// One level's compared nodes over a batch of whole chunks.
+struct LevelPlan {
+  std::vector<int32_t> offsets;                                     // per token: offset in its node (0 where no node covers it)
+  std::vector<int32_t> last_rows, last_offsets, kv_begin, kv_end;   // per node
+  uint64_t n_pairs = 0;
+
+  LevelPlan(const std::vector<std::shared_ptr<Chunk>>& chunks, int level) {
+    int row = 0;
+    for (const auto& chunk : chunks) {
+      const ChunkTree& tree = chunk->tree;
+      offsets.resize(offsets.size() + static_cast<size_t>(tree.n_tokens()), 0);
+      for (int node = 1 << level; level < tree.depth() && node < (2 << level); ++node) {
+        const Span span = tree.span(node);
+        for (int i = span.begin; i < span.end; ++i) offsets[static_cast<size_t>(row + i)] = i - span.begin;
+        last_rows.push_back(row + span.end - 1);
+        last_offsets.push_back(span.size() - 1);
+        kv_begin.push_back(row + span.begin);
+        kv_end.push_back(row + span.end);
+        n_pairs += static_cast<uint64_t>(span.size());
+      }
+      row += tree.n_tokens();
+    }
+  }
+};
+
+}  // namespace
+
+size_t Compressor::slot_bytes() const {
+  return 2 * static_cast<size_t>(tree_.n_injected_layers) * row_bytes(kv_dtype_, lower_.kv_dim());
+}
+
+void Compressor::compute_vectors(Stream& s, const std::vector<std::shared_ptr<Chunk>>& all_chunks) {
+  std::vector<std::shared_ptr<Chunk>> chunks;
+  std::vector<int32_t> ids;
+  int max_depth = 0;
+  for (const auto& chunk : all_chunks) {
+    if (chunk->has_vectors()) continue;
+    chunks.push_back(chunk);
+    ids.insert(ids.end(), chunk->tokens.begin(), chunk->tokens.end());
+    max_depth = std::max(max_depth, chunk->tree.depth());
+  }
+  if (chunks.empty()) return;
+  const int n = static_cast<int>(ids.size()), dim = lower_.config.dim, kv_dim = lower_.kv_dim();
+  a_.reserve(n);
+  embedded_.reserve(static_cast<size_t>(n) * static_cast<size_t>(dim) * sizeof(float));
+  normed_.reserve(static_cast<size_t>(n) * static_cast<size_t>(dim) * sizeof(float));
+  std::vector<std::vector<float>> found(chunks.size());
+  const Layer first(lower_, 0);
+
+  for (int level = 1; level < max_depth; ++level) {
+    const LevelPlan plan(chunks, level);
+    const int n_nodes = static_cast<int>(plan.last_rows.size());
+    indices_.clear();
+    const size_t ids_at = indices_.add(ids), all_at = indices_.add(count_up(n)), offsets_at = indices_.add(plan.offsets),
+                 rows_at = indices_.add(plan.last_rows), last_at = indices_.add(plan.last_offsets), begin_at = indices_.add(plan.kv_begin),
+                 end_at = indices_.add(plan.kv_end);
+    indices_.upload();
+    const int32_t* all = indices_.at(all_at);
+
+    if (level == 1) {   // K and V before rotation depend on the token alone: once for all levels
+      embed(s, {a_.x.as<float>(), lower_.weights.embedding, indices_.at(ids_at), n});
+      first.keys_values(s, a_, n);
+      copy_rows(s, embedded_, a_.x, all, n, dim);
+      copy_rows(s, normed_, a_.normed, all, n, dim);
+    } else {
+      copy_rows(s, a_.x, embedded_, all, n, dim);
+      copy_rows(s, a_.normed, normed_, all, n, dim);
+    }
+    copy_rows(s, a_.moved, a_.k, all, n, kv_dim);
+    first.rotate_keys(s, a_.moved.as<float>(), indices_.at(offsets_at), n);
+    const KvView kv{a_.moved.as<float>(), a_.v.as<float>(), DType::kF32, kv_dim, lower_.config.head_dim};
+    first.attention(s, a_, kv, {n_nodes, indices_.at(rows_at), indices_.at(last_at), indices_.at(begin_at), indices_.at(end_at), plan.n_pairs});
+    first.mlp(s, a_, n_nodes);
+    norm(s, {a_.normed.as<float>(), a_.x.as<float>(), lower_.weights.final_norm, n_nodes, dim, lower_.config.norm_eps});
+    check_cancelled(s);
+
+    std::vector<float> vectors(static_cast<size_t>(n_nodes) * static_cast<size_t>(dim));
+    device_.to_host(vectors.data(), a_.normed.as<float>(), vectors.size() * sizeof(float));
+    auto next = vectors.begin();
+    for (size_t c = 0; c < chunks.size(); ++c) {
+      if (level >= chunks[c]->tree.depth()) continue;
+      const auto count = (std::ptrdiff_t{1} << level) * dim;
+      found[c].insert(found[c].end(), next, next + count);
+      next += count;
+    }
+  }
+  for (size_t c = 0; c < chunks.size(); ++c) chunks[c]->vectors = std::move(found[c]);
+}
+
+// Writes a layer's slots into the batch's storage, node by node: [M][keys, values][n_slots, G, C].
+struct Compressor::SlotWriter {
+  Compressor& self;
+  Stream& s;
+  const NodeBatch& batch;
+  std::byte* out;
+  const int32_t *slot_rows, *group_end, *slot_offsets, *numbers;   // device
+
+  // k is unrotated, except strided slots taken from all rows, whose keys carry their rotation already.
+  void write(const Layer& layer, int index, Rows rows) const {
+    side(layer, index, self.a_.k, true, rows);
+    side(layer, index, self.a_.v, false, rows);
+  }
+
+ private:
+  void side(const Layer& layer, int index, const Buffer& all, bool is_key, Rows rows) const {
+    const bool is_mean = self.tree_.slot_kind == SlotKind::kMean;
+    const int kv_dim = self.lower_.kv_dim();
+    Buffer& picked = self.a_.moved;
+    if (rows == Rows::kSlots) copy_rows(s, picked, all, numbers, batch.n_slots, kv_dim);
+    else if (is_mean) pool(s, {picked.as<float>(), all.as<float>(), slot_rows, group_end, batch.n_slots, kv_dim});
+    else copy_rows(s, picked, all, slot_rows, batch.n_slots, kv_dim);
+    if (is_key && (is_mean || rows == Rows::kSlots)) layer.rotate_keys(s, picked.as<float>(), slot_offsets, batch.n_slots);
+
+    const size_t row = row_bytes(self.kv_dtype_, kv_dim);
+    std::byte* node_out = out;
+    for (const NodeBatch::Node& node : batch.nodes) {
+      const size_t side_bytes = static_cast<size_t>(node.n_slots) * row;
+      const float* from = picked.as<float>() + static_cast<size_t>(node.slot) * static_cast<size_t>(kv_dim);
+      store(s, {node_out + (static_cast<size_t>(index) * 2 + (is_key ? 0 : 1)) * side_bytes, self.kv_dtype_, kv_dim, self.lower_.config.head_dim, from, numbers,
+                node.n_slots, self.lower_.config.n_kv_heads, self.lower_.config.head_dim});
+      node_out += static_cast<size_t>(node.n_slots) * self.slot_bytes();
+    }
+  }
+};
+
+// Rows of the union (each token once) become rows of the batch (each node's tokens in turn).
+void Compressor::spread_union(Stream& s, const NodeBatch& batch, const int32_t* union_rows) {
+  const int dim = lower_.config.dim, kv_dim = lower_.kv_dim();
+  const auto spread = [&](Buffer& rows, Buffer& spare, int width) {
+    copy_rows(s, spare, rows, union_rows, batch.n_rows, width);
+    rows.swap(spare);
+  };
+  spread(a_.x, a_.y, dim);
+  spread(a_.normed, a_.picked, dim);
+  spread(a_.k, a_.moved, kv_dim);
+  spread(a_.v, a_.moved, kv_dim);
+}
+
+// The batch's keys and values as attention sees them; with masks only the valid tokens, moved to the front of their node.
+KvView Compressor::visible_keys(Stream& s, const NodeBatch& batch, const int32_t* valid_rows) {
+  const int kv_dim = lower_.kv_dim(), head_dim = lower_.config.head_dim;
+  if (!batch.has_mask) return {a_.k.as<float>(), a_.v.as<float>(), DType::kF32, kv_dim, head_dim};
+  const size_t n_bytes = static_cast<size_t>(batch.n_rows) * static_cast<size_t>(kv_dim) * sizeof(float);
+  packed_k_.reserve(n_bytes);
+  packed_v_.reserve(n_bytes);
+  copy_rows(s, packed_k_, a_.k, valid_rows, batch.n_rows, kv_dim);
+  copy_rows(s, packed_v_, a_.v, valid_rows, batch.n_rows, kv_dim);
+  return {packed_k_.as<float>(), packed_v_.as<float>(), DType::kF32, kv_dim, head_dim};
+}
+
+void Compressor::encode(Stream& s, const std::vector<NodeRef>& refs) {
+  if (refs.empty()) return;
+  const NodeBatch batch(refs, tree_);
+  const int n_layers = tree_.n_injected_layers, n_tokens = static_cast<int>(batch.ids.size());
+  const bool is_mean = tree_.slot_kind == SlotKind::kMean;
+  a_.reserve(std::max(n_tokens, batch.n_rows));
+  auto out = std::make_shared<Buffer>(device_, static_cast<size_t>(batch.n_slots) * slot_bytes());
+
+  indices_.clear();
+  const size_t ids_at = indices_.add(batch.ids), union_at = indices_.add(batch.union_rows), offsets_at = indices_.add(batch.offsets),
+               begin_at = indices_.add(batch.kv_begin), end_at = indices_.add(batch.kv_end), valid_at = indices_.add(batch.valid_rows),
+               slots_at = indices_.add(batch.slot_rows), groups_at = indices_.add(batch.group_end), slot_offsets_at = indices_.add(batch.slot_offsets),
+               slot_begin_at = indices_.add(batch.slot_kv_begin), slot_end_at = indices_.add(batch.slot_kv_end),
+               numbers_at = indices_.add(count_up(batch.n_slots));
+  std::vector<int32_t> slot_union = batch.slot_rows;   // rows of the slots before the union is spread
+  if (batch.is_union) {
+    for (int32_t& row : slot_union) row = batch.union_rows[static_cast<size_t>(row)];
+  }
+  const size_t slot_union_at = indices_.add(slot_union);
+  indices_.upload();
+  const SlotWriter slots{*this, s, batch, out->as<std::byte>(), indices_.at(slots_at), indices_.at(groups_at), indices_.at(slot_offsets_at), indices_.at(numbers_at)};
+
+  embed(s, {a_.x.as<float>(), lower_.weights.embedding, indices_.at(ids_at), n_tokens});
+  for (int i = 0; i < n_layers; ++i) {
+    const Layer layer(lower_, i);
+    const bool is_last = i == n_layers - 1;
+    if (is_last && !is_mean) {   // K and V at the slots only; the layer below has left just those rows
+      if (i == 0) {
+        copy_rows(s, a_.y, a_.x, indices_.at(slot_union_at), batch.n_slots, lower_.config.dim);
+        a_.x.swap(a_.y);
+      }
+      layer.keys_values(s, a_, batch.n_slots);
+      slots.write(layer, i, Rows::kSlots);
+      break;
+    }
+    layer.keys_values(s, a_, i == 0 ? n_tokens : batch.n_rows);
+    if (i == 0 && batch.is_union) spread_union(s, batch, indices_.at(union_at));
+    if (is_mean) slots.write(layer, i, Rows::kAll);
+    if (is_last) break;
+    layer.rotate_keys(s, a_.k.as<float>(), indices_.at(offsets_at), batch.n_rows);
+    if (!is_mean) slots.write(layer, i, Rows::kAll);
+
+    const KvView kv = visible_keys(s, batch, indices_.at(valid_at));
+    if (i == n_layers - 2 && !is_mean) {   // above, only the slots' rows are read
+      layer.attention(s, a_, kv,
+                      {batch.n_slots, indices_.at(slots_at), indices_.at(slot_offsets_at), indices_.at(slot_begin_at), indices_.at(slot_end_at), batch.n_slot_pairs});
+      layer.mlp(s, a_, batch.n_slots);
+    } else {
+      layer.attention(s, a_, kv, {batch.n_rows, nullptr, indices_.at(offsets_at), indices_.at(begin_at), indices_.at(end_at), batch.n_pairs});
+      layer.mlp(s, a_, batch.n_rows);
+    }
+    check_cancelled(s);
+  }
+  device_.sync();
+  check_cancelled(s);
+
+  const std::byte* node_out = out->as<std::byte>();
+  for (size_t i = 0; i < refs.size(); ++i) {
+    refs[i].chunk->set_slots(refs[i].node, {node_out, batch.nodes[i].n_slots, out});
+    node_out += static_cast<size_t>(batch.nodes[i].n_slots) * slot_bytes();
+  }
+}
+
+}  // namespace banyan

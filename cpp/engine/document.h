@@ -1,0 +1,46 @@
+// document: the chunks of one text and the jobs that compute them.
+#pragma once
+
+#include <map>
+#include <mutex>
+
+#include "engine/engine.h"
+
+namespace banyan {
+
+class DocumentState : public Document, public std::enable_shared_from_this<DocumentState> {
+ public:
+  DocumentState(std::shared_ptr<Engine> engine, const TreeConfig& tree, std::vector<uint8_t> mask);
+  DocumentState(std::shared_ptr<Engine> engine, const TreeConfig& tree, DocumentContent content);
+
+  DocumentInfo info() const override;
+  std::vector<int32_t> tokens(int64_t begin, int64_t end) const override;
+  std::string attribute(const std::string& key) const override;
+  void begin_append(std::vector<int32_t> ids, JobHooks hooks) override;
+  void begin_complete(bool is_eager, JobHooks hooks) override;
+  void begin_save(std::string path, std::vector<std::pair<std::string, std::string>> attributes, JobHooks hooks) override;
+
+  // Engine thread: all chunks, the last one possibly partial. They stay as they are even if the document grows.
+  std::vector<std::shared_ptr<Chunk>> chunks() const;
+  // Engine thread: replaces the last `chunks().size() - n_kept` chunks.
+  void replace_tail(size_t n_kept, std::vector<std::shared_ptr<Chunk>> tail);
+  std::vector<uint8_t> mask_of(const Chunk& chunk) const;
+
+  const std::shared_ptr<Engine> engine;
+  const TreeConfig tree;                  // the model's, with this document's chunk size
+  bool is_appending = false;              // engine thread
+
+ private:
+  const std::vector<uint8_t> mask_;       // conformance only
+  mutable std::mutex mutex_;              // guards the two below
+  std::vector<std::shared_ptr<Chunk>> chunks_;
+  std::map<std::string, std::string> attributes_;
+};
+
+// Chunks without vectors, a batch (kBatchTokens) at a time: computes the next batch's; false when none was left.
+bool compute_next_vectors(Engine& engine, Stream& s, const std::vector<std::shared_ptr<Chunk>>& chunks, size_t* next);
+
+// Encodes the next nodes of the list that have no slots yet, up to kBatchTokens; false when none was left.
+bool encode_next_nodes(Engine& engine, Stream& s, const std::vector<NodeRef>& nodes, size_t* next);
+
+}  // namespace banyan

@@ -1,0 +1,226 @@
+#include "engine/document_file.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+
+#include "base/json.h"
+
+namespace banyan {
+
+namespace {
+
+constexpr const char* kFormat = "banyan-document";
+constexpr const char* kVersion = "1";
+constexpr size_t kChecksumBytes = 16;
+constexpr size_t kAlignment = 64;                   // of every tensor, so that kernels read the mapping as they read their own memory
+constexpr size_t kSliceBytes = size_t{8} << 20;     // a few milliseconds of writing or hashing
+
+std::string text_of(double value) {
+  char text[32];
+  return std::string(text, std::to_chars(text, text + sizeof text, value).ptr);
+}
+
+// Everything that decides what slots mean, as header entries; chunk_size is the document's own.
+std::map<std::string, std::string> identity(const DocumentShape& shape) {
+  const TreeConfig& t = shape.tree;
+  static constexpr const char* kSemantics[] = {"released", "corrected", "paper"};
+  return {
+      {"format", kFormat},
+      {"version", kVersion},
+      {"model", shape.fingerprint},
+      {"semantics", kSemantics[static_cast<int>(t.semantics)]},
+      {"slot_kind", t.slot_kind == SlotKind::kMean ? "mean" : "strided"},
+      {"depth", std::to_string(t.depth)},
+      {"keep", t.keep.is_fraction ? text_of(t.keep.fraction) + " of a node" : std::to_string(t.keep.count)},
+      {"injected_layers", std::to_string(t.n_injected_layers)},
+      {"kv_type", traits(shape.kv_dtype).name},
+      {"dim", std::to_string(shape.dim)},
+      {"kv_dim", std::to_string(shape.kv_dim)},
+  };
+}
+
+size_t padded(size_t n_bytes) { return (n_bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+std::array<std::byte, kChecksumBytes> checksum_of(const Hash& hash) {
+  std::array<std::byte, kChecksumBytes> bytes{};
+  const std::array<uint64_t, 2> digest = hash.digest();
+  for (size_t i = 0; i < kChecksumBytes; ++i) bytes[i] = static_cast<std::byte>(digest[i / 8] >> (8 * (i % 8)));
+  return bytes;
+}
+
+}  // namespace
+
+DocumentWriter::DocumentWriter(const std::string& path, const DocumentShape& shape, DocumentContent content)
+    : shape_(shape), content_(std::move(content)), file_(path) {
+  for (size_t c = 0; c < content_.chunks.size(); ++c) {
+    const Chunk& chunk = *content_.chunks[c];
+    tokens_.insert(tokens_.end(), chunk.tokens.begin(), chunk.tokens.end());
+    n_vectors_ += static_cast<size_t>(chunk.tree.n_compared());
+    for (int node = 1; node <= chunk.tree.n_nodes(); ++node) {
+      const NodeSlots& slots = chunk.slots[static_cast<size_t>(node)];
+      if (slots.data == nullptr) continue;
+      encoded_.emplace_back(c, node);
+      n_slots_ += static_cast<size_t>(slots.n_slots);
+    }
+  }
+  n_total_ = n_slots_ * shape_.slot_bytes();
+}
+
+std::string DocumentWriter::header() const {
+  JsonWriter json;
+  json.begin_object().key("__metadata__").begin_object();
+  for (const auto& [key, value] : identity(shape_)) json.key(key).string(value);
+  json.key("chunk_size").string(std::to_string(shape_.tree.chunk_size));
+  for (const auto& [key, value] : content_.attributes) json.key("attribute." + key).string(value);
+  json.end_object();
+  size_t at = 0;
+  const auto entry = [&](const char* name, const char* dtype, std::vector<size_t> shape, size_t n_bytes) {
+    json.key(name).begin_object().key("dtype").string(dtype).key("shape").begin_array();
+    for (const size_t n : shape) json.integer(static_cast<int64_t>(n));
+    json.end_array().key("data_offsets").begin_array().integer(static_cast<int64_t>(at)).integer(static_cast<int64_t>(at + n_bytes)).end_array().end_object();
+    at += n_bytes;
+  };
+  // Padding belongs to a tensor of its own: the container allows no holes.
+  int n_pads = 0;
+  const auto pad = [&] {
+    const size_t n = padded(at) - at;
+    if (n > 0) entry(("pad" + std::to_string(n_pads++)).c_str(), "U8", {n}, n);
+  };
+  const size_t element = static_cast<size_t>(traits(shape_.kv_dtype).block_bytes);
+  entry("slots", traits(shape_.kv_dtype).name, {n_slots_ * shape_.slot_bytes() / element}, n_slots_ * shape_.slot_bytes());
+  pad();
+  entry("vectors", "F32", {n_vectors_, static_cast<size_t>(shape_.dim)}, n_vectors_ * static_cast<size_t>(shape_.dim) * sizeof(float));
+  entry("tokens", "I32", {tokens_.size()}, tokens_.size() * sizeof(int32_t));
+  entry("nodes", "I32", {encoded_.size(), 3}, encoded_.size() * 3 * sizeof(int32_t));
+  entry("checksum", "U8", {kChecksumBytes}, kChecksumBytes);
+  json.end_object();
+  std::string text = json.text();
+  text.resize(padded(8 + text.size()) - 8, ' ');
+  return text;
+}
+
+void DocumentWriter::put(const void* data, size_t n_bytes) {
+  file_.write(data, n_bytes);
+  hash_.update(data, n_bytes);
+}
+
+bool DocumentWriter::step() {
+  if (!has_head_) {
+    const std::string text = header();
+    std::array<unsigned char, 8> length{};
+    for (size_t i = 0; i < 8; ++i) length[i] = static_cast<unsigned char>(static_cast<uint64_t>(text.size()) >> (8 * i));
+    put(length.data(), length.size());
+    put(text.data(), text.size());
+    has_head_ = true;
+    return false;
+  }
+  const uint64_t until = n_done_ + kSliceBytes;
+  while (next_node_ < encoded_.size() && n_done_ < until) {
+    const auto& [c, node] = encoded_[next_node_++];
+    const NodeSlots& slots = content_.chunks[c]->slots[static_cast<size_t>(node)];
+    const size_t n_bytes = static_cast<size_t>(slots.n_slots) * shape_.slot_bytes();
+    put(slots.data, n_bytes);
+    n_done_ += n_bytes;
+  }
+  if (next_node_ < encoded_.size()) return false;
+
+  const size_t slots_bytes = n_slots_ * shape_.slot_bytes();
+  const std::vector<std::byte> padding(padded(slots_bytes) - slots_bytes);
+  put(padding.data(), padding.size());
+  for (const auto& chunk : content_.chunks) put(chunk->vectors.data(), chunk->vectors.size() * sizeof(float));
+  put(tokens_.data(), tokens_.size() * sizeof(int32_t));
+  for (const auto& [c, node] : encoded_) {
+    const std::array<int32_t, 3> row{static_cast<int32_t>(c), node, content_.chunks[c]->slots[static_cast<size_t>(node)].n_slots};
+    put(row.data(), sizeof row);
+  }
+  const auto checksum = checksum_of(hash_);
+  file_.write(checksum.data(), checksum.size());
+  file_.commit();
+  return true;
+}
+
+DocumentReader::DocumentReader(const std::string& path, const DocumentShape& shape)
+    : tree(shape.tree), file_(std::make_shared<Safetensors>(read_safetensors(path, Code::kBadDocument))), shape_(shape) {
+  const auto metadata = [&](const std::string& key) {
+    const auto entry = file_->metadata.find(key);
+    if (entry == file_->metadata.end()) fail("header entry \"" + key + "\" is missing");
+    return entry->second;
+  };
+  for (const auto& [key, value] : identity(shape)) {
+    const std::string found = metadata(key);
+    if (found == value) continue;
+    if (key == "format" || key == "version") fail("header entry \"" + key + "\" is \"" + found + "\", expected \"" + value + "\"");
+    throw Error(Code::kModelMismatch, path + " was made with another model or setting: " + key + " is " + found + " in the file, " + value + " here");
+  }
+  const std::string size = metadata("chunk_size");
+  if (std::from_chars(size.data(), size.data() + size.size(), tree.chunk_size).ptr != size.data() + size.size() || tree.chunk_size < 1) fail("bad chunk_size");
+  n_total_ = file_->file.bytes().size();
+  const TensorView& checksum = tensor("checksum", DType::kU8, 1);
+  const auto* end = file_->file.bytes().data() + n_total_;
+  if (checksum.shape[0] != static_cast<int64_t>(kChecksumBytes) || static_cast<const std::byte*>(checksum.data) + kChecksumBytes != end) fail("the checksum does not end the file");
+}
+
+void DocumentReader::fail(const std::string& what) const { throw Error(Code::kBadDocument, file_->file.path() + ": " + what); }
+
+const TensorView& DocumentReader::tensor(const char* name, DType dtype, int n_dims) const {
+  const auto found = file_->tensors.find(name);
+  if (found == file_->tensors.end()) fail(std::string("tensor ") + name + " is missing");
+  if (found->second.dtype != dtype || found->second.n_dims != n_dims) fail(std::string("tensor ") + name + " has another type or rank");
+  return found->second;
+}
+
+bool DocumentReader::step() {
+  const std::span<const std::byte> bytes = file_->file.bytes();
+  const uint64_t end = n_total_ - kChecksumBytes;
+  const uint64_t n = std::min<uint64_t>(kSliceBytes, end - n_done_);
+  hash_.update(bytes.data() + n_done_, n);
+  n_done_ += n;
+  if (n_done_ < end) return false;
+  const auto expected = checksum_of(hash_);
+  if (std::memcmp(expected.data(), bytes.data() + end, kChecksumBytes) != 0) fail("the checksum does not match: the file is damaged");
+  n_done_ = n_total_;
+  return true;
+}
+
+DocumentContent DocumentReader::take() {
+  const TensorView &tokens = tensor("tokens", DType::kI32, 1), &vectors = tensor("vectors", DType::kF32, 2), &nodes = tensor("nodes", DType::kI32, 2),
+                   &slots = tensor("slots", shape_.kv_dtype, 1);
+  const auto* ids = static_cast<const std::byte*>(tokens.data);
+  DocumentContent content;
+  for (const auto& [key, value] : file_->metadata) {
+    if (key.starts_with("attribute.")) content.attributes[key.substr(10)] = value;
+  }
+  const size_t row = static_cast<size_t>(shape_.dim) * sizeof(float);
+  if (vectors.shape[1] != shape_.dim || nodes.shape[1] != 3) fail("tensor vectors or nodes has another width");
+  size_t next_vector = 0;
+  for (int64_t begin = 0; begin < tokens.shape[0]; begin += tree.chunk_size) {
+    std::vector<int32_t> chunk_ids(static_cast<size_t>(std::min<int64_t>(tree.chunk_size, tokens.shape[0] - begin)));
+    std::memcpy(chunk_ids.data(), ids + static_cast<size_t>(begin) * sizeof(int32_t), chunk_ids.size() * sizeof(int32_t));
+    auto chunk = std::make_shared<Chunk>(std::move(chunk_ids), begin, tree);
+    const auto count = static_cast<size_t>(chunk->tree.n_compared());
+    if (next_vector + count > static_cast<size_t>(vectors.shape[0])) fail("tensor vectors is too short");
+    chunk->vectors.resize(count * static_cast<size_t>(shape_.dim));
+    std::memcpy(chunk->vectors.data(), static_cast<const std::byte*>(vectors.data) + next_vector * row, count * row);
+    next_vector += count;
+    content.chunks.push_back(std::move(chunk));
+  }
+  const auto* next = static_cast<const std::byte*>(slots.data);
+  const std::byte* end = next + row_bytes(shape_.kv_dtype, slots.shape[0]);
+  for (int64_t i = 0; i < nodes.shape[0]; ++i) {
+    std::array<int32_t, 3> entry{};
+    std::memcpy(entry.data(), static_cast<const std::byte*>(nodes.data) + static_cast<size_t>(i) * sizeof entry, sizeof entry);
+    const auto [c, node, n_slots] = entry;
+    if (c < 0 || static_cast<size_t>(c) >= content.chunks.size()) fail("tensor nodes names a chunk that is not there");
+    Chunk& chunk = *content.chunks[static_cast<size_t>(c)];
+    if (node < 1 || node > chunk.tree.n_nodes() || n_slots != slot_plan(chunk.tree.span(node).size(), tree.keep).n_slots) fail("tensor nodes holds an impossible node");
+    const size_t n_bytes = static_cast<size_t>(n_slots) * shape_.slot_bytes();
+    if (n_bytes > static_cast<size_t>(end - next)) fail("tensor slots is too short");
+    if (chunk.slots[static_cast<size_t>(node)].data != nullptr) fail("tensor nodes names a node twice");
+    chunk.set_slots(node, {next, n_slots, file_});
+    next += n_bytes;
+  }
+  return content;
+}
+
+}  // namespace banyan

@@ -1,0 +1,79 @@
+// document_file: a saved document, one safetensors file (docs/formats.md). Written atomically; read mapped, every byte checked first.
+//   tokens   I32 [n_tokens]
+//   vectors  F32 [n_compared over all chunks, D]
+//   nodes    I32 [n_encoded, 3]     chunk, node, n_slots
+//   slots    F16 or F32 [..]        node by node: [M][keys, values][n_slots, G, C]
+//   checksum U8 [16]                hash of every byte before it
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/hash.h"
+#include "base/output_file.h"
+#include "engine/chunk.h"
+#include "model/safetensors.h"
+
+namespace banyan {
+
+// What a file must agree on with the model that reads it.
+struct DocumentShape {
+  std::string fingerprint;                // of model and adapter
+  TreeConfig tree;
+  int dim = 0, kv_dim = 0;                // of the lower model
+  DType kv_dtype = DType::kF16;
+  size_t slot_bytes() const { return 2 * static_cast<size_t>(tree.n_injected_layers) * row_bytes(kv_dtype, kv_dim); }
+};
+
+struct DocumentContent {
+  std::vector<std::shared_ptr<Chunk>> chunks;
+  std::map<std::string, std::string> attributes;
+};
+
+class DocumentWriter {
+ public:
+  DocumentWriter(const std::string& path, const DocumentShape& shape, DocumentContent content);
+  // Writes the next few megabytes; true when the file is in place. Throws kIo; then no file was changed.
+  bool step();
+  uint64_t n_done() const { return n_done_; }
+  uint64_t n_total() const { return n_total_; }
+
+ private:
+  void put(const void* data, size_t n_bytes);
+  std::string header() const;
+  const DocumentShape shape_;
+  const DocumentContent content_;
+  OutputFile file_;
+  Hash hash_;
+  std::vector<std::pair<size_t, int>> encoded_;   // chunk, node
+  std::vector<int32_t> tokens_;
+  size_t n_vectors_ = 0, n_slots_ = 0, next_node_ = 0;
+  bool has_head_ = false;
+  uint64_t n_done_ = 0, n_total_ = 0;
+};
+
+class DocumentReader {
+ public:
+  // Throws kFileNotFound, kIo, kBadDocument (torn or damaged), kModelMismatch (names what differs).
+  DocumentReader(const std::string& path, const DocumentShape& shape);
+  // Checks the next few megabytes; true when all is read. Throws kBadDocument.
+  bool step();
+  uint64_t n_done() const { return n_done_; }
+  uint64_t n_total() const { return n_total_; }
+  // After the last step. Slots point into the mapped file.
+  DocumentContent take();
+
+  TreeConfig tree;                        // the model's, with the document's chunk size
+
+ private:
+  const TensorView& tensor(const char* name, DType dtype, int n_dims) const;
+  [[noreturn]] void fail(const std::string& what) const;
+  std::shared_ptr<Safetensors> file_;
+  DocumentShape shape_;
+  Hash hash_;
+  uint64_t n_done_ = 0, n_total_ = 0;
+};
+
+}  // namespace banyan

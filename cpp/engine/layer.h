@@ -1,0 +1,100 @@
+// layer: one decoder layer, told once in ops. The lower pass, the query pass and the upper model all compose these five verbs;
+// they differ only in which rows go on, where keys and values live, and whether a memory is injected.
+// Legend: T rows of the batch, D model dim, H query heads, G kv heads, C head dim, F feed-forward dim.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/decoder.h"
+
+namespace banyan {
+
+// The activations of one engine thread: one table, grown to the largest batch seen, shared by all passes.
+class Activations {
+ public:
+  Activations(Device& device, const Decoder& upper, const Decoder& lower);
+  void reserve(int n_rows);   // throws kOutOfMemory
+
+  Buffer x, y;                // [T, D] residual stream, and the rows of it that go on
+  Buffer normed, picked;      // [T, D] input of the projections, and the rows of it that ask
+  Buffer k, v, moved;         // [T, G, C] keys and values of the batch; keys in another order or rotation
+  Buffer q, mixed;            // [T, H, C] queries; output of attention
+  Buffer gate, up;            // [T, F]
+
+ private:
+  size_t dim_, kv_dim_, q_dim_, ffn_dim_;
+  int n_rows_ = 0;
+};
+
+// int32 arrays on the device, one upload for all of a batch's indices: add() all, then upload(), then at().
+class IndexTable {
+ public:
+  explicit IndexTable(Device& device) : device_(device), buffer_(device) {}
+  void clear() { host_.clear(); }
+  size_t add(const std::vector<int32_t>& values) {
+    const size_t at = host_.size();
+    host_.insert(host_.end(), values.begin(), values.end());
+    return at;
+  }
+  void upload() {
+    buffer_.reserve(host_.size() * sizeof(int32_t));
+    if (!host_.empty()) device_.to_device(buffer_.as<int32_t>(), host_.data(), host_.size() * sizeof(int32_t));
+  }
+  const int32_t* at(size_t offset) const { return buffer_.as<int32_t>() + offset; }
+
+ private:
+  Device& device_;
+  Buffer buffer_;
+  std::vector<int32_t> host_;
+};
+
+// The rows that attend; all pointers on the device.
+struct Queries {
+  int n = 0;
+  const int32_t* rows = nullptr;        // [n] rows of the batch; null: all of it
+  const int32_t* positions = nullptr;   // [n] rotation of the query
+  const int32_t* kv_begin = nullptr;    // [n] visible rows of `kv`
+  const int32_t* kv_end = nullptr;
+  uint64_t n_pairs = 0;                 // sum of kv_end - kv_begin
+};
+
+// One layer's part of an injected memory, and how queries turn towards it.
+struct InjectionView {
+  const CrossWeights* weights = nullptr;
+  KvView kv;                            // [n_slots, G, C]
+  int n_slots = 0;
+  const int32_t* positions = nullptr;   // [T] the same number for every row (rows + 1)
+  const float* inv_freq = nullptr;      // of the lower model; another table for the released one-token step
+  float rope_magnitude = 1;
+  bool is_interleaved = false;
+  int n_kv_heads = 0;
+};
+
+class Layer {
+ public:
+  Layer(const Decoder& decoder, int index) : d_(decoder), w_(decoder.weights.layers[static_cast<size_t>(index)]) {}
+
+  // a.normed = norm(a.x); a.k, a.v = its keys (with k norm, unrotated) and values. n rows.
+  void keys_values(Stream& s, Activations& a, int n) const;
+  // Rotates keys [n, G, C] in place.
+  void rotate_keys(Stream& s, float* k, const int32_t* positions, int n) const;
+  // Queries from a.normed, attention over kv, output projection, residual. With queries.rows only those rows of a.x remain (compacted).
+  void attention(Stream& s, Activations& a, const KvView& kv, const Queries& queries) const;
+  // Self-injection (SharedLLM): norm, query, attention over the memory, output projection, residual. n rows of a.x.
+  void injection(Stream& s, Activations& a, const InjectionView& memory, int n) const;
+  // Norm, SwiGLU, residual. n rows of a.x.
+  void mlp(Stream& s, Activations& a, int n) const;
+
+ private:
+  void norm_heads(Stream& s, float* x, const float* weight, int n, int n_heads) const;
+  const Decoder& d_;
+  const LayerWeights& w_;
+};
+
+// Throws kAborted once the stream is cancelled; ops after that leave garbage.
+inline void check_cancelled(const Stream& s) {
+  if (s.cancelled()) throw Error(Code::kAborted, "aborted");
+}
+
+}  // namespace banyan

@@ -1,0 +1,160 @@
+// model: loading, and the objects that hang from a model.
+#include <algorithm>
+
+#include "engine/session.h"
+
+namespace banyan {
+
+namespace {
+
+// Touches every page so that loading, not the first answer, waits for the disk. 16 MiB between looks at the flag: well under 100 ms even from a slow disk.
+void warm_up(const ModelFiles& files, const LoadOptions& options) {
+  constexpr uint64_t kPage = 4096, kSlice = uint64_t{16} << 20;
+  std::vector<std::pair<const std::byte*, uint64_t>> parts;
+  const auto add = [&](const WeightView& w) {
+    if (w) parts.emplace_back(static_cast<const std::byte*>(w.data), row_bytes(w.dtype, w.cols) * static_cast<uint64_t>(w.rows));
+  };
+  const auto add_decoder = [&](const DecoderWeights& weights) {
+    add(weights.embedding);
+    for (const LayerWeights& layer : weights.layers) {
+      for (const WeightView* w : {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down}) add(*w);
+    }
+    add(weights.head);
+  };
+  add_decoder(files.upper);
+  if (!files.is_lower_shared) add_decoder(files.lower);
+  uint64_t total = 0, done = 0;
+  for (const auto& [data, n_bytes] : parts) total += n_bytes;
+  volatile std::byte sink{};
+  for (const auto& [data, n_bytes] : parts) {
+    for (uint64_t at = 0; at < n_bytes; at += kPage) {
+      sink = data[at];
+      done += std::min(kPage, n_bytes - at);
+      if (done % kSlice >= kPage) continue;
+      if (options.cancel && *options.cancel) throw Error(Code::kAborted, "aborted");
+      if (options.on_progress) options.on_progress(done, total);
+    }
+  }
+  (void)sink;
+  if (options.on_progress) options.on_progress(total, total);
+}
+
+TreeConfig with_overrides(TreeConfig tree, const LoadOptions& options) {
+  if (options.semantics) tree.semantics = *options.semantics;
+  if (options.depth) tree.depth = *options.depth;
+  if (options.last_p) tree.keep = parse_keep(*options.last_p);
+  // 2^16 leaves are more than any chunk has tokens worth keeping apart
+  if (tree.depth < 1 || tree.depth > 16) throw Error(Code::kInvalidArgument, "depth must be between 1 and 16, got " + std::to_string(tree.depth));
+  return tree;
+}
+
+std::unique_ptr<Device> make_device(const LoadOptions& options, std::string* reason) {
+  if (options.device != "auto" && options.device != "cpu" && options.device != "cuda") {
+    throw Error(Code::kInvalidArgument, "device must be auto, cpu or cuda, got " + options.device);
+  }
+  if (options.device != "cpu") {
+    if (auto device = make_cuda_device(0)) return device;
+    *reason = "this build or machine has no CUDA device";
+    if (options.device == "cuda") throw Error(Code::kNoDevice, "device cuda was asked for, but " + *reason);
+  }
+  return make_cpu_device(options.n_threads, options.cpu_variant);
+}
+
+class OpenJob : public Job {
+ public:
+  OpenJob(std::shared_ptr<Engine> engine, std::string path, JobHooks hooks, std::function<void(std::shared_ptr<Document>)> on_document)
+      : Job(hooks.cancel), engine_(std::move(engine)), path_(std::move(path)), hooks_(std::move(hooks)), on_document_(std::move(on_document)) {}
+
+  void finish(const Error* error) override {
+    if (hooks_.on_done) hooks_.on_done(error);
+  }
+
+  bool step() override {
+    if (!reader_) {
+      reader_ = std::make_unique<DocumentReader>(path_, engine_->document_shape(engine_->tree));
+      check_chunk_size(reader_->tree.chunk_size, reader_->tree);
+      return false;
+    }
+    if (!reader_->step()) {
+      if (hooks_.on_progress) hooks_.on_progress(reader_->n_done(), reader_->n_total());
+      return false;
+    }
+    DocumentContent content = reader_->take();
+    for (const auto& chunk : content.chunks) engine_->check_ids(chunk->tokens, Code::kBadDocument);
+    on_document_(std::make_shared<DocumentState>(engine_, reader_->tree, std::move(content)));
+    return true;
+  }
+
+ private:
+  const std::shared_ptr<Engine> engine_;
+  const std::string path_;
+  const JobHooks hooks_;
+  const std::function<void(std::shared_ptr<Document>)> on_document_;
+  std::unique_ptr<DocumentReader> reader_;
+};
+
+class ModelState : public Model {
+ public:
+  explicit ModelState(std::shared_ptr<Engine> engine) : engine_(std::move(engine)) {}
+  ~ModelState() override { close(); }
+
+  const ModelInfo& info() const override { return engine_->info; }
+  const TokenizerData* tokenizer() const override { return engine_->files->tokenizer ? &*engine_->files->tokenizer : nullptr; }
+
+  std::shared_ptr<Document> create_document(const DocumentOptions& options) override {
+    need_adapter();
+    TreeConfig tree = engine_->tree;
+    if (options.chunk_size != 0) tree.chunk_size = options.chunk_size;
+    check_chunk_size(tree.chunk_size, tree);
+    return std::make_shared<DocumentState>(engine_, tree, options.mask);
+  }
+
+  void begin_open(std::string path, JobHooks hooks, std::function<void(std::shared_ptr<Document>)> on_document) override {
+    need_adapter();
+    engine_->scheduler.post(std::make_unique<OpenJob>(engine_, std::move(path), std::move(hooks), std::move(on_document)));
+  }
+
+  std::shared_ptr<Session> create_session() override { return std::make_shared<SessionState>(engine_); }
+  void close() override { engine_->scheduler.close(); }
+
+ private:
+  void need_adapter() const {
+    if (!engine_->has_adapter()) throw Error(Code::kInvalidArgument, "documents need an adapter: load the model with one");
+  }
+  const std::shared_ptr<Engine> engine_;
+};
+
+}  // namespace
+
+Engine::Engine(std::unique_ptr<ModelFiles> files_in, std::unique_ptr<Device> device_in, const LoadOptions& options)
+    : files(std::move(files_in)), device(std::move(device_in)), tree(with_overrides(files->tree, options)), kv_dtype(options.kv_dtype),
+      upper(*device, files->upper_config, files->upper), lower(*device, files->lower_config, files->lower), activations(*device, upper, lower),
+      compressor(*device, lower, tree, kv_dtype, activations) {
+  if (kv_dtype != DType::kF16 && kv_dtype != DType::kF32) throw Error(Code::kInvalidArgument, "the type of keys and values must be F16 or F32");
+  if (has_adapter()) check_chunk_size(tree.chunk_size, tree);
+  info = {files->upper_config, tree, files->is_lower_shared, device->name(), {}, files->fingerprint, files->n_parameters, files->n_bytes, kv_dtype};
+}
+
+void Engine::check_ids(const std::vector<int32_t>& ids, Code code) const {
+  const int vocabulary = std::min(upper.config.vocab_size, has_adapter() ? lower.config.vocab_size : upper.config.vocab_size);
+  for (const int32_t id : ids) {
+    if (id < 0 || id >= vocabulary) throw Error(code, "token " + std::to_string(id) + " is outside the vocabulary of " + std::to_string(vocabulary));
+  }
+}
+
+DocumentShape Engine::document_shape(const TreeConfig& document_tree) const { return {info.fingerprint, document_tree, lower.config.dim, lower.kv_dim(), kv_dtype}; }
+
+std::shared_ptr<Model> Model::load(LoadOptions options) {
+  std::string reason;
+  std::unique_ptr<Device> device = make_device(options, &reason);
+  std::unique_ptr<ModelFiles> files = ModelFiles::open(options.paths);
+  if (options.cancel && *options.cancel) throw Error(Code::kAborted, "aborted");
+  warm_up(*files, options);
+  auto engine = std::make_shared<Engine>(std::move(files), std::move(device), options);
+  engine->info.device_reason = reason;
+  return std::make_shared<ModelState>(std::move(engine));
+}
+
+const char* version() { return BANYAN_VERSION; }
+
+}  // namespace banyan

@@ -1,0 +1,42 @@
+// retrieve: from a question to a memory, in slices: missing vectors, the query's vector, the choice, missing slots, the memory.
+#pragma once
+
+#include <span>
+
+#include "engine/document.h"
+#include "engine/upper.h"
+
+namespace banyan {
+
+class Retrieve {
+ public:
+  Retrieve(Engine& engine, const std::vector<std::shared_ptr<DocumentState>>& documents) : e_(engine), documents_(documents) {}
+
+  struct Hooks {
+    std::function<void(const char* phase, uint64_t done, uint64_t total)> on_progress;
+  };
+  // One slice; true when `memory` holds what the query selected. ids are the local tokens, `query_index` the one that asks (-1: the last).
+  // `memory_key` tells what memory holds now and is kept up to date. Throws as the parts do.
+  bool step(Stream& s, Upper& upper, std::span<const int32_t> ids, int64_t query_index, Memory& memory, std::vector<uint64_t>& memory_key, const Hooks& hooks);
+
+  Retrieval result;                       // after the last step
+  std::vector<float> query_vector;
+  std::vector<int64_t> slot_positions;    // [n_slots] document position, in injection order (conformance)
+  bool has_changed = false;               // the memory is another than before
+  double select_ms = 0, encode_ms = 0;
+
+ private:
+  enum class Stage : uint8_t { kBegin, kVectors, kSelect, kEncode, kBuild };
+  void begin();
+  void select(std::span<const float> query);
+  Engine& e_;
+  const std::vector<std::shared_ptr<DocumentState>> documents_;
+  Stage stage_ = Stage::kBegin;
+  std::vector<ChunkRef> refs_;
+  std::vector<std::shared_ptr<Chunk>> chunks_;
+  Selection selection_;
+  std::vector<NodeRef> nodes_;
+  size_t next_chunk_ = 0, next_node_ = 0, n_missing_ = 0;
+};
+
+}  // namespace banyan

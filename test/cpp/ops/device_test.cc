@@ -1,0 +1,119 @@
+// The pool, the device, the choice of a variant, and how fast a cancelled op ends.
+#include <atomic>
+#include <chrono>
+#include <cstdlib>
+#include <thread>
+
+#include "base/error.h"
+#include "check.h"
+#include "cpu/features.h"
+#include "data.h"
+#include "device/buffer.h"
+#include "device/device.h"
+
+namespace banyan::test {
+namespace {
+
+struct Counters { std::vector<std::atomic<int>> hits; };
+
+void hit(const void* context, int index, std::byte* scratch) noexcept {
+  scratch[0] = scratch[Threads::kScratchBytes - 1] = std::byte{1};  // scratch is private: a race detector would see otherwise
+  const_cast<Counters*>(static_cast<const Counters*>(context))->hits[static_cast<size_t>(index)].fetch_add(1, std::memory_order_relaxed);
+}
+
+void expect(Tally& tally, bool is_right, const char* what) {
+  ++(is_right ? tally.passed : tally.failed);
+  if (!is_right) std::printf("  FAILED: %s\n", what);
+}
+
+template <class F>
+bool throws(Code code, F&& body) {
+  try {
+    body();
+  } catch (const Error& error) {
+    return error.code == code;
+  }
+  return false;
+}
+
+}  // namespace
+
+Tally threads_suite() {
+  Tally tally;
+  for (const int n_threads : {1, 2, 3, 8}) {
+    Threads threads(n_threads);
+    for (int round = 0; round < 300; ++round) {
+      Counters first{std::vector<std::atomic<int>>(static_cast<size_t>(round % 40))}, second{std::vector<std::atomic<int>>(static_cast<size_t>(round % 7))};
+      const Threads::Phase phases[] = {{round % 40, hit, &first}, {round % 7, hit, &second}};
+      threads.run(phases, 2);
+      bool is_once = true;
+      for (const auto& n : first.hits) is_once = is_once && n == 1;
+      for (const auto& n : second.hits) is_once = is_once && n == 1;
+      expect(tally, is_once, "every task runs exactly once");
+      if (round % 100 == 50) std::this_thread::sleep_for(std::chrono::milliseconds(2));  // let the workers fall asleep
+    }
+  }
+  Threads threads(3);  // several callers at once take turns
+  std::vector<std::thread> callers;
+  std::atomic<int> n_wrong{0};
+  for (int i = 0; i < 4; ++i) {
+    callers.emplace_back([&threads, &n_wrong] {
+      for (int round = 0; round < 100; ++round) {
+        Counters counters{std::vector<std::atomic<int>>(9)};
+        const Threads::Phase only{9, hit, &counters};
+        threads.run(&only, 1);
+        for (const auto& n : counters.hits) n_wrong += n != 1;
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  expect(tally, n_wrong == 0, "calls from several threads take turns");
+  return tally;
+}
+
+Tally device_suite() {
+  Tally tally;
+  const auto device = make_cpu_device(2, "");
+  expect(tally, device->name() == std::string("cpu (") + choose_variant("").name + ", 2 threads)", "name of the device");
+  expect(tally, make_cpu_device(1, "scalar")->name() == "cpu (scalar, 1 thread)", "name with one thread");
+  expect(tally, make_cpu_device(0, "")->stream().ops != nullptr, "default number of threads");
+  expect(tally, physical_cores() >= 1, "physical cores");
+  expect(tally, throws(Code::kInvalidArgument, [] { make_cpu_device(1, "sse9"); }), "an unknown variant throws");
+  expect(tally, throws(Code::kOutOfMemory, [&device] { device->allocate(size_t{1} << 60); }), "an impossible allocation throws");
+  Buffer buffer(*device, 1000);
+  expect(tally, reinterpret_cast<uintptr_t>(buffer.as<float>()) % 64 == 0, "memory is aligned");
+  const float from[3] = {1, 2, 3};
+  float to[3] = {};
+  device->to_device(buffer.as<float>(), from, sizeof from);
+  device->to_host(to, buffer.as<float>(), sizeof to);
+  device->to_host(nullptr, nullptr, 0);
+  device->sync();
+  expect(tally, to[0] == 1 && to[2] == 3, "copies");
+  return tally;
+}
+
+// A product that would take seconds, cancelled from outside: it must end soon. The limit is generous because the machine may be busy; unbusy
+// machines end within 20 ms.
+void cancel_suite(Run& run) {
+  constexpr int kTokens = 4096;
+  constexpr int64_t kRows = 8192, kCols = 8192;
+  static const std::vector<uint8_t> weights(row_bytes(DType::kQ8_0, kRows * kCols));
+  static const std::vector<float> x(static_cast<size_t>(kTokens * kCols));
+  static std::vector<float> out(static_cast<size_t>(kTokens * kRows));
+  std::atomic<bool> is_cancelled{false};
+  std::chrono::steady_clock::time_point asked;
+  run.stream.cancel = &is_cancelled;
+  std::thread canceller([&is_cancelled, &asked] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(30));
+    asked = std::chrono::steady_clock::now();
+    is_cancelled = true;
+  });
+  gemm(run.stream, {out.data(), x.data(), {weights.data(), DType::kQ8_0, kRows, kCols}, nullptr, kTokens, false});
+  const auto ended = std::chrono::steady_clock::now();
+  canceller.join();
+  const double milliseconds = std::chrono::duration<double, std::milli>(ended - asked).count();
+  run.check(milliseconds < 200, "gemm ends " + std::to_string(milliseconds) + " ms after it was cancelled");
+  run.stream.cancel = nullptr;
+}
+
+}  // namespace banyan::test

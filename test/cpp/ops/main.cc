@@ -1,0 +1,43 @@
+// banyan_ops_test: every op, every variant this machine runs, 1 to 3 threads, against float64. Arguments name suites; none means all.
+#include <cstring>
+
+#include "check.h"
+
+using namespace banyan::test;
+
+namespace {
+
+struct Named { const char* name; Suite suite; };
+
+constexpr Named kSuites[] = {{"embed", embed_suite},   {"norm", norm_suite},     {"gemm", gemm_suite},     {"rope", rope_suite},
+                             {"store", store_suite},   {"attend", attend_suite}, {"inject", inject_suite}, {"gather", gather_suite},
+                             {"pool", pool_suite},     {"swiglu", swiglu_suite}, {"cancel", cancel_suite}};
+
+struct NamedOnce { const char* name; Tally (*suite)(); };
+
+constexpr NamedOnce kOnce[] = {{"threads", threads_suite}, {"device", device_suite}, {"decode", decode_suite}};
+
+bool is_wanted(const char* name, int n_args, char** args) {
+  for (int i = 1; i < n_args; ++i) {
+    if (std::strcmp(args[i], name) == 0) return true;
+  }
+  return n_args == 1;
+}
+
+}  // namespace
+
+int main(int n_args, char** args) {
+  Tally total;
+  const auto count = [&total](const Tally& tally) { total.passed += tally.passed; total.failed += tally.failed; };
+  for (const NamedOnce& once : kOnce) {
+    if (!is_wanted(once.name, n_args, args)) continue;
+    const Tally tally = once.suite();
+    std::printf("%-10s %-8s %6d passed %4d failed\n", once.name, "", tally.passed, tally.failed);
+    count(tally);
+  }
+  for (const Named& named : kSuites) {
+    if (is_wanted(named.name, n_args, args)) count(run_suite(named.name, named.suite));
+  }
+  std::printf("%d passed, %d failed\n", total.passed, total.failed);
+  return total.failed == 0 && total.passed > 0 ? 0 : 1;
+}

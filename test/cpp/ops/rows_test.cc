@@ -1,0 +1,104 @@
+// The ops that treat rows or elements on their own: norm, rope, store, pool, swiglu.
+#include "cases.h"
+#include "check.h"
+#include "data.h"
+#include "reference.h"
+
+namespace banyan::test {
+
+void norm_suite(Run& run) {
+  for (const RowsCase& c : kRowsCases) {
+    for (const float scale : {1.0f, 1e-4f, 1e4f}) {
+      Random random(static_cast<uint64_t>(c.dim));
+      const std::vector<float> x = random.floats(static_cast<size_t>(c.rows) * static_cast<size_t>(c.dim), scale);
+      const std::vector<float> weight = random.floats(static_cast<size_t>(c.dim));
+      std::vector<float> out(x.size(), NAN);
+      const NormArgs args{out.data(), x.data(), weight.data(), c.rows, c.dim, 1e-5f};
+      norm(run.stream, args);
+      run.check_near(out, norm<double>(args), norm<float>(args), "norm dim " + std::to_string(c.dim));
+      std::vector<float> in_place = x;
+      norm(run.stream, {in_place.data(), in_place.data(), weight.data(), c.rows, c.dim, 1e-5f});
+      run.check(in_place == out, "norm in place");
+    }
+  }
+}
+
+void rope_suite(Run& run) {
+  for (const RopeCase& c : kRopeCases) {
+    Random random(static_cast<uint64_t>(c.head_dim));
+    const std::vector<float> x = random.floats(static_cast<size_t>(c.tokens * c.heads * c.head_dim));
+    std::vector<float> inv_freq;
+    for (int m = 0; m < c.head_dim / 2; ++m) inv_freq.push_back(static_cast<float>(std::pow(10000.0, -2.0 * m / c.head_dim)));
+    std::vector<int32_t> positions;
+    for (int t = 0; t < c.tokens; ++t) positions.push_back(t % 5 == 4 ? -t : c.first_position + 3 * t);
+    std::vector<float> before = x, out = x;
+    RopeArgs args{before.data(), positions.data(), inv_freq.data(), c.tokens, c.heads, c.head_dim, c.magnitude, c.is_interleaved};
+    const std::vector<double> oracle = rope<double>(args);
+    const std::vector<float> naive = rope<float>(args);
+    args.x = out.data();
+    rope(run.stream, args);
+    run.check_near(out, oracle, naive, "rope dim " + std::to_string(c.head_dim));
+  }
+}
+
+void store_suite(Run& run) {
+  for (const StoreCase& c : kStoreCases) {
+    Random random(static_cast<uint64_t>(c.head_dim));
+    constexpr int kCacheRows = 100;
+    std::vector<float> x = random.floats(static_cast<size_t>(c.tokens * c.heads * c.head_dim));
+    for (size_t i = 0; i < x.size(); ++i) {
+      constexpr float kSpecial[] = {65519.9f, 65520.0f, 1e9f, -1e9f, 0x1p-24f, 0x1p-25f, 0x1.8p-25f, -0x1.004p-14f, 1.0f + 0x1p-11f, 1.0f + 0x1.8p-10f, -0.0f, 0x1.ffcp-15f};
+      if (i % 3 == 1) x[i] = kSpecial[random.below(12)];
+      if (i % 7 == 2) x[i] *= 0x1p-15f;
+    }
+    const int64_t row_stride = c.is_head_major ? c.head_dim : c.heads * c.head_dim, head_stride = c.is_head_major ? kCacheRows * c.head_dim : c.head_dim;
+    std::vector<int32_t> rows(static_cast<size_t>(c.tokens));
+    for (size_t t = 0; t < rows.size(); ++t) rows[t] = static_cast<int32_t>((t * 37 + 11) % kCacheRows);
+    const size_t n_elements = static_cast<size_t>(kCacheRows * c.heads * c.head_dim);
+    std::vector<uint8_t> cache(row_bytes(c.dtype, static_cast<int64_t>(n_elements)), 0xa5), expected = cache;
+    for (int64_t i = 0; i < static_cast<int64_t>(x.size()); ++i) {
+      const int64_t t = i / (c.heads * c.head_dim), g = i / c.head_dim % c.heads;
+      const auto at = static_cast<size_t>(rows[static_cast<size_t>(t)] * row_stride + g * head_stride + i % c.head_dim);
+      const uint16_t bits = nearest_half(x[static_cast<size_t>(i)]);
+      if (c.dtype == DType::kF32) std::memcpy(&expected[at * 4], &x[static_cast<size_t>(i)], 4);
+      else std::memcpy(&expected[at * 2], &bits, 2);
+    }
+    store(run.stream, {cache.data(), c.dtype, row_stride, head_stride, x.data(), rows.data(), c.tokens, c.heads, c.head_dim});
+    run.check(cache == expected, std::string("store ") + traits(c.dtype).name + " dim " + std::to_string(c.head_dim));
+  }
+}
+
+void pool_suite(Run& run) {
+  for (const RowsCase& c : kRowsCases) {
+    Random random(static_cast<uint64_t>(c.dim));
+    std::vector<int32_t> begin, end;
+    for (int i = 0; i < c.rows; ++i) {
+      begin.push_back(random.below(50));
+      end.push_back(begin.back() + 1 + random.below(33));
+    }
+    const std::vector<float> x = random.floats(static_cast<size_t>(83 * c.dim));
+    std::vector<float> out(static_cast<size_t>(c.rows) * static_cast<size_t>(c.dim), NAN);
+    const PoolArgs args{out.data(), x.data(), begin.data(), end.data(), c.rows, c.dim};
+    pool(run.stream, args);
+    run.check_near(out, pool<double>(args), pool<float>(args), "pool dim " + std::to_string(c.dim));
+  }
+}
+
+void swiglu_suite(Run& run) {
+  for (const RowsCase& c : kRowsCases) {
+    for (const float scale : {1.0f, 10.0f, 200.0f}) {
+      Random random(static_cast<uint64_t>(c.dim));
+      const size_t n = static_cast<size_t>(c.rows) * static_cast<size_t>(c.dim);
+      const std::vector<float> gate = random.floats(n, scale), up = random.floats(n);
+      std::vector<float> out(n, NAN);
+      const SwigluArgs args{out.data(), gate.data(), up.data(), static_cast<int64_t>(n)};
+      swiglu(run.stream, args);
+      run.check_near(out, swiglu<double>(args), swiglu<float>(args), "swiglu n " + std::to_string(n));
+      std::vector<float> in_place = gate;
+      swiglu(run.stream, {in_place.data(), in_place.data(), up.data(), static_cast<int64_t>(n)});
+      run.check(in_place == out, "swiglu in place");
+    }
+  }
+}
+
+}  // namespace banyan::test

@@ -1,0 +1,292 @@
+/**
+ * case: one golden case read from its folder into one shape, whatever its semantics: what to run, and what must come out.
+ * Layout: docs/formats.md ("Golden cases"). Anything missing or torn is an Error that says which file.
+ */
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { readTensors, type Tensor, type Tensors } from './safetensors.js';
+
+export type Semantics = 'released' | 'corrected' | 'paper';
+
+/** An encoded node: a chunk and its token range in the document. */
+export interface Span {
+  chunk: number;
+  begin: number;
+  end: number;
+}
+
+/** Some keys or values of one layer: element (head, slot, i) is data[offset + head * headStride + slot * slotStride + i]. */
+export interface KvPiece {
+  layer: number;
+  kind: 'keys' | 'values';
+  firstSlot: number;
+  slots: number;
+  heads: number;
+  dim: number;
+  headStride: number;
+  slotStride: number;
+  offset: number;
+  data: Float32Array | Int32Array;
+}
+
+/** Sums over the logits of one token, as stored in expected.json. */
+export interface Checksum {
+  n: number;
+  sum: number;
+  abs_sum: number;
+  sq_sum: number;
+  weighted_sum: number;
+}
+
+export interface Greedy {
+  tokens: readonly number[];
+  logits?: Tensor;
+}
+
+/** What one run under one semantics must produce; what a case does not store is absent. */
+export interface Expectation {
+  semantics: Semantics;
+  spans?: readonly Span[];
+  positions?: ArrayLike<number>;
+  logits?: { first: number; tensor: Tensor };
+  checksum?: Checksum;
+  cached?: Greedy;
+  recomputed?: Greedy;
+  kv: readonly KvPiece[];
+}
+
+export interface GoldenCase {
+  name: string;
+  directory: string;
+  document: Int32Array;
+  mask: Uint8Array | undefined;
+  chunkSize: number;
+  ids: Int32Array;
+  queryIndex: number | undefined;
+  maxNewTokens: number;
+  expectations: readonly Expectation[];
+}
+
+const kCaseFiles = ['config.json', 'inputs.json', 'expected.json', 'expected.safetensors', 'model.safetensors'];
+
+/** Case folders of `root` in order: every folder, searched deeper where it holds folders only. `root` itself may be a case. */
+export function findCases(root: string): string[] {
+  const entries = readdirSync(root, { withFileTypes: true });
+  if (entries.some((entry) => kCaseFiles.includes(entry.name))) return [root];
+  const folders = entries.filter((entry) => entry.isDirectory() && !entry.name.startsWith('.')).map((entry) => join(root, entry.name));
+  return folders.sort().flatMap((folder) => {
+    const inner = readdirSync(folder, { withFileTypes: true });
+    const isGroup = inner.some((entry) => entry.isDirectory()) && !inner.some((entry) => kCaseFiles.includes(entry.name));
+    return isGroup ? findCases(folder) : [folder];
+  });
+}
+
+export function readCase(directory: string): GoldenCase {
+  for (const file of kCaseFiles) {
+    if (!existsSync(join(directory, file))) throw new Error(`${join(directory, file)} is missing`);
+  }
+  const inputs = readObject(join(directory, 'inputs.json'));
+  const expected = readObject(join(directory, 'expected.json'));
+  const tensors = readTensors(join(directory, 'expected.safetensors'));
+  return expected['semantics'] === 'paper' || inputs['document_ids'] !== undefined
+    ? paperCase(directory, inputs, expected, tensors)
+    : releasedCase(directory, inputs, expected, tensors);
+}
+
+function readObject(path: string): Record<string, unknown> {
+  const value = JSON.parse(readFileSync(path, 'utf8')) as unknown;
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new Error(`${path} is not a JSON object`);
+  return value as Record<string, unknown>;
+}
+
+// ---- released: one file of the authors' code ----
+
+interface ReleasedInputs {
+  encoder_input_ids: number[][][];
+  encoder_attention_mask: number[][][] | null;
+  input_ids: number[] | number[][];
+  query_length: number | number[] | null;
+  max_new_tokens: number;
+}
+interface ReleasedExpected {
+  ctx_len: number;
+  n_ctx: number;
+  M: number;
+  levels: { nodes: { chunk: number; start: number; end: number }[] }[];
+  logits_positions: [number, number];
+  greedy: { cached: number[]; recomputed: number[] | null };
+  variant_corrected?: { chosen: ('left' | 'right')[][]; greedy: number[]; last_logits_checksum: Checksum };
+}
+
+function releasedCase(directory: string, rawInputs: object, rawExpected: object, tensors: Tensors): GoldenCase {
+  const inputs = rawInputs as ReleasedInputs;
+  const expected = rawExpected as ReleasedExpected;
+  const ids = Int32Array.from(inputs.input_ids.flat());
+  const query = Array.isArray(inputs.query_length) ? inputs.query_length[0] : inputs.query_length;
+  const released: Expectation = {
+    semantics: 'released',
+    spans: expected.levels.flatMap((level) => level.nodes.map((node) => ({ chunk: node.chunk, begin: node.start, end: node.end }))),
+    positions: tensor(tensors, 'injected_positions').data,
+    logits: { first: expected.logits_positions[0], tensor: tensor(tensors, 'logits') },
+    cached: { tokens: expected.greedy.cached, ...optionalLogits(tensors, 'greedy.cached.logits') },
+    ...(expected.greedy.recomputed === null
+      ? {}
+      : { recomputed: { tokens: expected.greedy.recomputed, ...optionalLogits(tensors, 'greedy.recomputed.logits') } }),
+    kv: releasedKv(tensors, expected.M),
+  };
+  const variant = expected.variant_corrected;
+  const expectations = variant === undefined ? [released] : [released, correctedExpectation(expected, variant, tensors, ids.length)];
+  return {
+    name: basename(directory),
+    directory,
+    document: Int32Array.from(inputs.encoder_input_ids.flat(2)),
+    mask: inputs.encoder_attention_mask === null ? undefined : Uint8Array.from(inputs.encoder_attention_mask.flat(2)),
+    chunkSize: expected.ctx_len,
+    ids,
+    queryIndex: query === null || query === undefined ? undefined : query - 1,
+    maxNewTokens: inputs.max_new_tokens,
+    expectations,
+  };
+}
+
+function correctedExpectation(
+  expected: ReleasedExpected,
+  variant: NonNullable<ReleasedExpected['variant_corrected']>,
+  tensors: Tensors,
+  nIds: number,
+): Expectation {
+  const last = tensors.get('variant.logits.last');
+  const positions = tensors.get('variant.injected_positions')?.data;
+  return {
+    semantics: 'corrected',
+    spans: spansOf(variant.chosen, expected.n_ctx, expected.ctx_len),
+    ...(positions === undefined ? {} : { positions }),
+    ...(last === undefined ? {} : { logits: { first: nIds - 1, tensor: last } }),
+    checksum: variant.last_logits_checksum,
+    cached: { tokens: variant.greedy },
+    kv: [],
+  };
+}
+
+/** The nodes that a walk encodes: per level the rejected half, at the end both halves of what is left (an odd last token is dropped). */
+export function spansOf(chosen: readonly (readonly ('left' | 'right')[])[], nChunks: number, chunkSize: number): Span[] {
+  const spans: Span[] = [];
+  for (let chunk = 0; chunk < nChunks; chunk++) {
+    let [begin, end] = [chunk * chunkSize, (chunk + 1) * chunkSize];
+    for (const level of chosen) {
+      const middle = begin + (end - begin) / 2;
+      const isLeft = level[chunk] === 'left';
+      spans.push(isLeft ? { chunk, begin: middle, end } : { chunk, begin, end: middle });
+      [begin, end] = isLeft ? [begin, middle] : [middle, end];
+    }
+    const half = Math.floor((end - begin) / 2);
+    spans.push({ chunk, begin, end: begin + half }, { chunk, begin: begin + half, end: begin + 2 * half });
+  }
+  return spans;
+}
+
+// kv.{i}.{k_after,v}[.head|.tail]: [R, g, T, d], or the first (last) columns of the first (last) row [g, c, d].
+// Where the keys after the second rotation are not stored, they equal the keys before it.
+function releasedKv(tensors: Tensors, nLayers: number): KvPiece[] {
+  const nSlots = tensor(tensors, 'injected_positions').data.length;
+  const pieces: KvPiece[] = [];
+  for (let layer = 0; layer < nLayers; layer++) {
+    for (const kind of ['keys', 'values'] as const) {
+      const names = kind === 'values' ? ['v'] : ['k_after', 'k_before'];
+      const stored = (suffix: string): Tensor | undefined => names.map((name) => tensors.get(`kv.${layer}.${name}${suffix}`)).find(Boolean);
+      const full = stored('');
+      if (full !== undefined) {
+        const [rows, heads, slots, dim] = dims(full, 4);
+        for (let row = 0; row < rows!; row++)
+          pieces.push(headMajor(full, layer, kind, row * slots!, heads!, slots!, dim!, row * heads! * slots! * dim!));
+        continue;
+      }
+      for (const suffix of ['.head', '.tail']) {
+        const part = stored(suffix);
+        if (part === undefined) continue;
+        const [heads, slots, dim] = dims(part, 3);
+        pieces.push(headMajor(part, layer, kind, suffix === '.head' ? 0 : nSlots - slots!, heads!, slots!, dim!, 0));
+      }
+    }
+  }
+  return pieces;
+}
+
+function headMajor(
+  { data }: Tensor,
+  layer: number,
+  kind: KvPiece['kind'],
+  firstSlot: number,
+  heads: number,
+  slots: number,
+  dim: number,
+  offset: number,
+): KvPiece {
+  return { layer, kind, firstSlot, slots, heads, dim, headStride: slots * dim, slotStride: dim, offset, data };
+}
+
+// ---- paper: one file of our own reference ----
+
+interface PaperInputs {
+  document_ids: number[] | number[][];
+  chunk_size: number;
+  input_ids: number[];
+  query_length?: number | null;
+  max_new_tokens: number;
+}
+interface PaperExpected {
+  nodes?: { chunk: number; begin?: number; start?: number; end: number }[];
+  levels?: { nodes: { chunk: number; start: number; end: number }[] }[];
+  logits_positions?: [number, number];
+  greedy: { cached: number[]; recomputed?: number[] | null };
+}
+
+function paperCase(directory: string, rawInputs: object, rawExpected: object, tensors: Tensors): GoldenCase {
+  const inputs = rawInputs as PaperInputs;
+  const expected = rawExpected as PaperExpected;
+  const nodes: { chunk: number; begin?: number; start?: number; end: number }[] | undefined =
+    expected.nodes ?? expected.levels?.flatMap((level) => level.nodes);
+  const positions = (tensors.get('slot_positions') ?? tensors.get('injected_positions'))?.data;
+  const logits = tensors.get('logits');
+  return {
+    name: basename(directory),
+    directory,
+    document: Int32Array.from(inputs.document_ids.flat()),
+    mask: undefined,
+    chunkSize: inputs.chunk_size,
+    ids: Int32Array.from(inputs.input_ids.flat()),
+    queryIndex: inputs.query_length === null || inputs.query_length === undefined ? undefined : inputs.query_length - 1,
+    maxNewTokens: inputs.max_new_tokens,
+    expectations: [
+      {
+        semantics: 'paper',
+        ...(nodes === undefined ? {} : { spans: nodes.map((node) => ({ chunk: node.chunk, begin: (node.begin ?? node.start)!, end: node.end })) }),
+        ...(positions === undefined ? {} : { positions }),
+        ...(logits === undefined ? {} : { logits: { first: expected.logits_positions?.[0] ?? 0, tensor: logits } }),
+        cached: { tokens: expected.greedy.cached, ...optionalLogits(tensors, 'greedy.cached.logits') },
+        ...(expected.greedy.recomputed === null || expected.greedy.recomputed === undefined
+          ? {}
+          : { recomputed: { tokens: expected.greedy.recomputed, ...optionalLogits(tensors, 'greedy.recomputed.logits') } }),
+        kv: [],
+      },
+    ],
+  };
+}
+
+// ---- tensors ----
+
+function tensor(tensors: Tensors, name: string): Tensor {
+  const found = tensors.get(name);
+  if (found === undefined) throw new Error(`expected.safetensors has no tensor ${name}`);
+  return found;
+}
+
+function optionalLogits(tensors: Tensors, name: string): { logits?: Tensor } {
+  const logits = tensors.get(name);
+  return logits === undefined ? {} : { logits };
+}
+
+function dims(tensor: Tensor, n: number): readonly number[] {
+  if (tensor.shape.length !== n) throw new Error(`expected.safetensors: a tensor has ${tensor.shape.length} dimensions instead of ${n}`);
+  return tensor.shape;
+}

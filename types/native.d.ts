@@ -1,0 +1,188 @@
+/**
+ * The contract of banyan.node, hand-written. A test checks that the binary exports exactly these members.
+ * Everything is ids; text lives in lib/. Errors thrown or rejected are plain `Error`s with `code: 'BANYAN_...'`.
+ * Progress and event callbacks are called on the JavaScript thread, in order, before the promise settles.
+ */
+
+/** Cancels jobs from JavaScript. One token may serve several jobs. */
+export interface NativeCancel {
+  cancel(): void;
+  readonly cancelled: boolean;
+}
+
+export interface NativeLoadOptions {
+  model: string;
+  adapter?: string;
+  device?: 'auto' | 'cpu' | 'cuda';
+  cpuVariant?: string;
+  threads?: number;
+  kvType?: 'f16' | 'f32';
+  semantics?: 'released' | 'corrected' | 'paper';
+  depth?: number;
+  lastP?: string;
+}
+
+export interface NativeModelInfo {
+  architecture: string;
+  layers: number;
+  dim: number;
+  heads: number;
+  kvHeads: number;
+  headDim: number;
+  vocabSize: number;
+  window: number;
+  parameters: number;
+  bytes: number;
+  bosId: number; // -1: none
+  eosIds: Int32Array;
+  device: string;
+  deviceReason: string;
+  fingerprint: string;
+  kvType: 'f16' | 'f32';
+  /** null without an adapter. */
+  tree: {
+    semantics: 'released' | 'corrected' | 'paper';
+    slotKind: 'strided' | 'mean';
+    injectedLayers: number;
+    depth: number;
+    chunkSize: number;
+    retrieval: boolean;
+    lowerShared: boolean;
+  } | null;
+}
+
+/** tokenizer.* metadata of a GGUF file. */
+export interface NativeTokenizerData {
+  model: string;
+  pre?: string;
+  chatTemplate?: string;
+  tokens: string[];
+  merges?: string[];
+  scores?: Float32Array;
+  tokenTypes?: Int32Array;
+  bosId?: number;
+  eosId?: number;
+  unkId?: number;
+  padId?: number;
+  eotId?: number;
+  addBos?: boolean;
+  addEos?: boolean;
+  addSpacePrefix?: boolean;
+}
+
+export interface NativeDocumentInfo {
+  tokens: number;
+  chunks: number;
+  chunkSize: number;
+  depth: number;
+  nodes: number;
+  nodesEncoded: number;
+  slots: number;
+  bytes: number;
+}
+
+/** Node i is row i of each array. */
+export interface NativeRetrieval {
+  document: Int32Array;
+  chunk: Int32Array;
+  level: Int32Array;
+  begin: Int32Array;
+  end: Int32Array;
+  slotCount: Int32Array;
+  finest: Uint8Array;
+  score: Float32Array;
+  slots: number;
+  nodesEncoded: number;
+}
+
+export interface NativeGenerateRequest {
+  ids: Int32Array;
+  queryIndex?: number;
+  maxTokens: number;
+  stopIds: Int32Array;
+  temperature: number;
+  topK: number;
+  topP: number;
+  minP: number;
+  repetitionPenalty: number;
+  frequencyPenalty: number;
+  presencePenalty: number;
+  penaltyWindow: number;
+  /** Unsigned 53-bit integer. */
+  seed: number;
+  biasIds: Int32Array;
+  biasValues: Float32Array;
+}
+
+export type NativeEvent =
+  | { type: 'progress'; phase: 'select' | 'encode' | 'prefill'; done: number; total: number }
+  | ({ type: 'retrieval' } & NativeRetrieval)
+  | { type: 'tokens'; ids: Int32Array };
+
+export interface NativeGenerateResult {
+  finish: 'stop' | 'length';
+  stopId: number; // -1: none
+  promptTokens: number;
+  cachedTokens: number;
+  generatedTokens: number;
+  selectMs: number;
+  encodeMs: number;
+  prefillMs: number;
+  decodeMs: number;
+}
+
+export interface NativeTraceRequest {
+  ids: Int32Array;
+  queryIndex?: number;
+  maxNewTokens: number;
+  recompute: boolean;
+}
+
+export interface NativeTrace {
+  logits: Float32Array;
+  greedy: Int32Array;
+  greedyLogits: Float32Array;
+  queryVector: Float32Array;
+  retrieval: NativeRetrieval;
+  slotPositions: Int32Array;
+  keys: Float32Array;
+  values: Float32Array;
+  multiplyAdds: number;
+}
+
+export type NativeProgress = (done: number, total: number) => void;
+
+export interface NativeDocument {
+  info(): NativeDocumentInfo;
+  tokens(begin: number, end: number): Int32Array;
+  attribute(key: string): string;
+  append(ids: Int32Array, cancel: NativeCancel, onProgress: NativeProgress | null): Promise<void>;
+  complete(eager: boolean, cancel: NativeCancel, onProgress: NativeProgress | null): Promise<void>;
+  save(path: string, attributes: Record<string, string>, cancel: NativeCancel, onProgress: NativeProgress | null): Promise<void>;
+  dispose(): void;
+}
+
+export interface NativeSession {
+  setDocuments(documents: NativeDocument[]): void;
+  generate(request: NativeGenerateRequest, cancel: NativeCancel, onEvent: (event: NativeEvent) => void): Promise<NativeGenerateResult>;
+  trace(request: NativeTraceRequest, cancel: NativeCancel): Promise<NativeTrace>;
+  dispose(): void;
+}
+
+export interface NativeModel {
+  readonly info: NativeModelInfo;
+  /** GGUF files only; null for Hugging Face directories. */
+  tokenizer(): NativeTokenizerData | null;
+  createDocument(options: { chunkSize?: number; mask?: Uint8Array }): NativeDocument;
+  openDocument(path: string, cancel: NativeCancel, onProgress: NativeProgress | null): Promise<NativeDocument>;
+  createSession(): NativeSession;
+  /** Ends all jobs and frees the memory once the last of them has stopped; idempotent. */
+  dispose(): Promise<void>;
+}
+
+export interface Native {
+  version(): string;
+  cpuVariants(): string[];
+  createCancel(): NativeCancel;
+  load(options: NativeLoadOptions, cancel: NativeCancel, onProgress: NativeProgress | null): Promise<NativeModel>;
+}

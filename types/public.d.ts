@@ -1,0 +1,283 @@
+/**
+ * The options, events and results of the SDK. Token counts are tokens, times are milliseconds, sizes are bytes; token ranges are half open,
+ * [begin, end). An option given as undefined counts as absent.
+ */
+import type { BanyanDocument } from '../lib/document.js';
+
+/** How far a job is. `fraction` is done / total, 0 while the total is unknown. */
+export interface Progress {
+  /** What is being counted: bytes for 'load', 'open' and 'save', tokens for 'compress' and 'prefill', tree nodes for 'complete' and 'encode'. */
+  phase: 'load' | 'open' | 'save' | 'compress' | 'complete' | 'select' | 'encode' | 'prefill';
+  done: number;
+  /** An estimate while text is still being read; 0: unknown. */
+  total: number;
+  fraction: number;
+}
+
+export type OnProgress = (progress: Progress) => void;
+
+/** Options of every job. */
+export interface JobOptions {
+  /** Ends the job within about 100 ms; it rejects with `signal.reason`. */
+  signal?: AbortSignal | undefined;
+  /** Called on the event loop, in order, before the job settles. What it throws ends the job and rejects it. */
+  onProgress?: OnProgress | undefined;
+}
+
+export interface LoadModelOptions extends JobOptions {
+  /** A .gguf file, or a Hugging Face directory (config.json and *.safetensors). */
+  model: string;
+  /** The adapter's directory or .safetensors file. Without one the model runs, but documents are refused. */
+  adapter?: string | undefined;
+  /** Default 'auto': a GPU if there is one, else the CPU. 'cuda' without a device rejects with BANYAN_NO_DEVICE. */
+  device?: 'auto' | 'cpu' | 'cuda' | undefined;
+  /** CPU threads. Default 0: one per physical core. */
+  threads?: number | undefined;
+  /** Element type of slots, memory and the local cache. Default 'f16'. */
+  kvType?: 'f16' | 'f32' | undefined;
+  /** How the tree is built. Default: what the adapter was trained with. */
+  semantics?: 'released' | 'corrected' | 'paper' | undefined;
+  /** Levels of a chunk's tree below its root. Default: the adapter's. */
+  depth?: number | undefined;
+  /** Slots that a node keeps, in the adapter's notation: '32', '0.25', '-1'. Default: the adapter's. */
+  lastP?: string | undefined;
+  /** Path of a tokenizer.json. Default: the one beside the model; GGUF: from the file's metadata. */
+  tokenizer?: string | undefined;
+}
+
+/** Facts of a loaded model; frozen. */
+export interface ModelInfo {
+  /** 'llama', 'mistral', 'qwen2', 'qwen3'. */
+  readonly architecture: string;
+  readonly layers: number;
+  readonly dim: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly vocabSize: number;
+  /** Tokens of local context (system prompt, history, question and answer); documents do not count. */
+  readonly window: number;
+  readonly parameters: number;
+  readonly bytes: number;
+  /** null: the model has none. */
+  readonly bosId: number | null;
+  readonly eosIds: readonly number[];
+  /** E.g. 'cpu (avx512, 2 threads)'. */
+  readonly device: string;
+  /** Why no GPU is used; '' if one is. */
+  readonly deviceReason: string;
+  /** Of model and adapter, 32 hex digits; saved documents carry it. */
+  readonly fingerprint: string;
+  readonly kvType: 'f16' | 'f32';
+  /** null without an adapter. */
+  readonly tree: TreeInfo | null;
+  /** null: only ids are accepted. */
+  readonly tokenizer: TokenizerInfo | null;
+}
+
+export interface TreeInfo {
+  readonly semantics: 'released' | 'corrected' | 'paper';
+  readonly slotKind: 'strided' | 'mean';
+  /** Lowest layers of the upper model that read the memory. */
+  readonly injectedLayers: number;
+  readonly depth: number;
+  /** Tokens. */
+  readonly chunkSize: number;
+  readonly retrieval: boolean;
+  /** The compressor is the model's own lowest layers. */
+  readonly lowerShared: boolean;
+}
+
+export interface TokenizerInfo {
+  readonly fingerprint: string;
+  readonly hasChatTemplate: boolean;
+}
+
+/** Text, its pieces as they arrive, or token ids. */
+export type DocumentInput = string | Int32Array | readonly number[] | Iterable<string> | AsyncIterable<string>;
+
+export interface CompressOptions extends JobOptions {
+  /** Tokens of a chunk. Default: the adapter's. */
+  chunkSize?: number | undefined;
+  /** Encode every node of every tree now. Default false: a node is encoded when a question first opens it. */
+  eager?: boolean | undefined;
+  /** Kept in saved files. Default ''. */
+  title?: string | undefined;
+}
+
+export interface CompleteOptions extends JobOptions {
+  /** Default true. */
+  eager?: boolean | undefined;
+}
+
+export interface DocumentInfo {
+  readonly title: string;
+  readonly tokens: number;
+  readonly chunks: number;
+  /** Tokens. */
+  readonly chunkSize: number;
+  readonly depth: number;
+  /** Of all trees. */
+  readonly nodes: number;
+  /** Whose slots exist. */
+  readonly nodesEncoded: number;
+  /** Key/value slots encoded so far. */
+  readonly slots: number;
+  /** Slots and selection vectors, in memory or mapped. */
+  readonly bytes: number;
+}
+
+export interface Message {
+  role: 'system' | 'user' | 'assistant';
+  content: string;
+}
+
+export interface SessionOptions {
+  /** What the session can read, in reading order. Default none. */
+  documents?: readonly BanyanDocument[] | undefined;
+  /** System prompt. Default none. */
+  system?: string | undefined;
+  /** Jinja chat template; null: plain text without a template. Default: the model's own, plain text if it has none. */
+  template?: string | null | undefined;
+}
+
+export interface GenerateOptions {
+  /** Tokens. Default 256, or what the window has left if that is less. A given value must fit. */
+  maxTokens?: number | undefined;
+  /** 0 to 2; 0: always the likeliest token. Default 0.7. */
+  temperature?: number | undefined;
+  /** Only the k likeliest tokens; 0: off. Default 0. */
+  topK?: number | undefined;
+  /** Only the likeliest tokens that together reach this probability. Default 1. */
+  topP?: number | undefined;
+  /** Only tokens with at least this fraction of the likeliest one's probability. Default 0. */
+  minP?: number | undefined;
+  /** Divides the logits of the last 64 tokens' ids; 1: off. Default 1. */
+  repetitionPenalty?: number | undefined;
+  /** -2 to 2, times the count among the last 64 tokens. Default 0. */
+  frequencyPenalty?: number | undefined;
+  /** -2 to 2, for ids among the last 64 tokens. Default 0. */
+  presencePenalty?: number | undefined;
+  /** 0 to 2^53 - 1. Default random; the result tells it. */
+  seed?: number | undefined;
+  /** Added to the logits of these ids; -Infinity bans one. */
+  logitBias?: ReadonlyMap<number, number> | Readonly<Record<number, number>> | undefined;
+  /** Ends the answer before the first of these texts. Default none. */
+  stop?: string | readonly string[] | undefined;
+  /** Token ids that end the answer, besides the model's own. Default none. */
+  stopTokens?: readonly number[] | undefined;
+  /** Go on after the model's end-of-text tokens. Default false. */
+  ignoreEos?: boolean | undefined;
+  /**
+   * The part of the prompt whose last token selects what is read of the documents. Default: with a chat template the last user message,
+   * else the whole prompt. It must occur in the prompt.
+   */
+  queryText?: string | undefined;
+  /** For prompts of ids: the index of that token. Default: the last. */
+  queryIndex?: number | undefined;
+  /** Ends the run within about 100 ms. */
+  signal?: AbortSignal | undefined;
+  /** What an abort does: 'throw' (default) throws the reason, 'return' ends the run with finishReason 'abort' and what there is. */
+  onAbort?: 'throw' | 'return' | undefined;
+}
+
+/** A string or messages are the next turn of the conversation; ids are the whole local context and leave the conversation alone. */
+export type Prompt = string | readonly Message[] | Int32Array;
+
+/** A part of a document that a run read most finely. */
+export interface OpenedSpan {
+  readonly chunk: number;
+  /** [begin, end) in the document. */
+  readonly tokens: readonly [begin: number, end: number];
+  /** Similarity with the question, NaN if none was computed. */
+  readonly score: number;
+  /** The span's text; '' without a tokenizer. Rejects with BANYAN_DISPOSED once the document is disposed. */
+  text(): Promise<string>;
+}
+
+/** What a run read of one document. */
+export interface DocumentRetrieval {
+  readonly document: BanyanDocument;
+  /** Best score first. */
+  readonly opened: readonly OpenedSpan[];
+  /** Key/value slots injected. */
+  readonly slots: number;
+  /** Tree nodes whose slots these are. */
+  readonly nodes: number;
+}
+
+export interface ProgressEvent {
+  readonly type: 'progress';
+  readonly phase: 'select' | 'encode' | 'prefill';
+  readonly done: number;
+  readonly total: number;
+}
+
+/** Once, before the first token, if the session has documents. */
+export interface RetrievalEvent {
+  readonly type: 'retrieval';
+  readonly retrieval: readonly DocumentRetrieval[];
+}
+
+/** One or more tokens. */
+export interface TokenEvent {
+  readonly type: 'token';
+  readonly ids: Int32Array;
+  /** What can be shown now: '' while a character or a possible stop text is incomplete. The texts of all events are the result's text. */
+  readonly text: string;
+}
+
+export interface DoneEvent {
+  readonly type: 'done';
+  readonly result: RunResult;
+}
+
+export type RunEvent = ProgressEvent | RetrievalEvent | TokenEvent | DoneEvent;
+
+export type FinishReason =
+  /** A stop text or an end token. */
+  | 'stop'
+  /** maxTokens. */
+  | 'length'
+  /** Aborted. A result has it only with onAbort 'return'. */
+  | 'abort'
+  /** Failed: no result has it, `run.finishReason` does. */
+  | 'error';
+
+export interface Usage {
+  /** Local tokens. */
+  readonly promptTokens: number;
+  /** Of these, found in the session's cache. */
+  readonly cachedTokens: number;
+  readonly completionTokens: number;
+  /** Of all documents of the session. */
+  readonly documentTokens: number;
+  /** Injected. */
+  readonly slots: number;
+  readonly nodesOpened: number;
+  /** Encoded for this question; the others were there. */
+  readonly nodesEncoded: number;
+}
+
+/** Milliseconds. `total` starts when the session's earlier runs have ended. */
+export interface Timings {
+  readonly tokenize: number;
+  readonly select: number;
+  readonly encode: number;
+  readonly prefill: number;
+  readonly decode: number;
+  readonly total: number;
+}
+
+export interface RunResult {
+  /** The answer, without stop text. '' without a tokenizer. */
+  readonly text: string;
+  readonly ids: Int32Array;
+  readonly finishReason: FinishReason;
+  /** The stop text or token id that ended it. */
+  readonly stoppedBy: string | number | null;
+  readonly seed: number;
+  readonly usage: Usage;
+  readonly timings: Timings;
+  readonly retrieval: readonly DocumentRetrieval[];
+}
