@@ -13,7 +13,8 @@
     "engine_sources": [
       "cpp/engine/cache.cc", "cpp/engine/compress.cc", "cpp/engine/document.cc", "cpp/engine/document_file.cc", "cpp/engine/layer.cc",
       "cpp/engine/memory.cc", "cpp/engine/model.cc", "cpp/engine/node_batch.cc", "cpp/engine/retrieve.cc", "cpp/engine/sampler.cc",
-      "cpp/engine/scheduler.cc", "cpp/engine/selection.cc", "cpp/engine/session.cc", "cpp/engine/tree.cc", "cpp/engine/upper.cc"
+      "cpp/engine/scheduler.cc", "cpp/engine/selection.cc", "cpp/engine/session.cc", "cpp/engine/token_scores.cc",
+      "cpp/engine/tree.cc", "cpp/engine/upper.cc"
     ],
     "addon_sources": [
       "cpp/addon/addon.cc", "cpp/addon/args.cc", "cpp/addon/cancel.cc", "cpp/addon/convert.cc", "cpp/addon/document.cc",

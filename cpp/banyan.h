@@ -56,7 +56,7 @@ struct DocumentInfo {
   int n_chunks = 0, chunk_size = 0, depth = 0;
   int64_t n_nodes = 0, n_nodes_encoded = 0;    // of the trees; whose slots exist
   int64_t n_slots = 0;                          // encoded so far
-  uint64_t n_bytes = 0;                         // slots and vectors in memory or mapped
+  uint64_t n_bytes = 0;                         // slots and index, in memory or mapped
 };
 
 // One encoded node of the memory of a run.
@@ -67,7 +67,7 @@ struct OpenedNode {
   int64_t begin = 0, end = 0;             // token range in the document
   int n_slots = 0;
   bool is_finest = false;                 // a leaf of the opened span (the rest was thinned more coarsely)
-  float score = 0;                        // similarity with the query: of the node itself, for leaves of the opened span they share; NaN if none was computed
+  float score = 0;                        // likeness to the query: of the node itself, for leaves that of the opened span; NaN if none was computed
 };
 
 struct Retrieval {
@@ -131,7 +131,7 @@ struct Trace {
   std::vector<float> logits;              // [L, V] of the prompt
   std::vector<int32_t> greedy;            // [max_new_tokens]
   std::vector<float> greedy_logits;       // [max_new_tokens, V]
-  std::vector<float> query_vector;        // [D]
+  std::vector<float> query_vector;        // [D]; token keys: the cross query [H, C]
   Retrieval retrieval;
   std::vector<int64_t> slot_positions;    // [n_slots] document position (group's first for mean slots), in injection order
   std::vector<float> keys, values;        // [M, n_slots, G, C] as injected
@@ -144,9 +144,9 @@ class Document {
   virtual DocumentInfo info() const = 0;                                        // thread-safe
   virtual std::vector<int32_t> tokens(int64_t begin, int64_t end) const = 0;    // thread-safe; clamps
   virtual std::string attribute(const std::string& key) const = 0;              // "" if absent: what save() was given
-  // Appends tokens: full chunks get their selection vectors now, a last partial chunk when it is first needed.
+  // Appends tokens: full chunks are indexed now (what choosing needs), a last partial chunk when it is first needed.
   virtual void begin_append(std::vector<int32_t> ids, JobHooks hooks) = 0;
-  // Finishes the partial chunk's vectors; eager: encodes every node of every tree.
+  // Indexes the partial chunk too; eager: encodes every node of every tree.
   virtual void begin_complete(bool is_eager, JobHooks hooks) = 0;
   // Writes the document atomically (temporary file, sync, rename); `attributes` (tokenizer fingerprint, title, ...) go into the header.
   virtual void begin_save(std::string path, std::vector<std::pair<std::string, std::string>> attributes, JobHooks hooks) = 0;

@@ -68,11 +68,6 @@ export class Check {
     return value as readonly unknown[];
   }
 
-  instance<T extends object>(value: unknown, name: string, type: abstract new (...args: never[]) => T): T {
-    if (!(value instanceof type)) throw invalidType(type.name, name, value, this.#caller);
-    return value;
-  }
-
   /** A copy as Int32Array; every id must be in the vocabulary. */
   ids(value: Int32Array | readonly number[], name: string, vocabSize: number): Int32Array {
     const out = new Int32Array(value.length);

@@ -1,6 +1,6 @@
 /** context: what a model shares with its documents and sessions. */
 import type { NativeModel } from '../types/native.js';
-import type { ModelInfo, OnProgress, RunEvent, RunResult } from '../types/public.js';
+import type { ModelInfo, OnProgress, RunResult } from '../types/public.js';
 import { BanyanError, disposed } from './errors.js';
 import type { Run } from './run.js';
 import type { Tokenizer } from './text/tokenizer.js';
@@ -13,7 +13,6 @@ export interface ModelContext {
   readonly tokenizerError: BanyanError | null;
   readonly isDisposed: () => boolean;
   readonly onProgress: OnProgress;
-  readonly onEvent: (event: RunEvent, run: Run) => void;
   readonly onRunDone: (result: RunResult, run: Run) => void;
   readonly onRunError: (error: unknown, run: Run) => void;
 }

@@ -96,7 +96,7 @@ export class BanyanDocument {
 
   /**
    * Writes the document to one file, whole or not at all. `model.openDocument()` reads it with the same model, adapter and tokenizer.
-   * Rejects with the signal's reason, BANYAN_DISPOSED, BANYAN_IO.
+   * Rejects with the signal's reason, BANYAN_DISPOSED, BANYAN_FILE_NOT_FOUND (no such folder), BANYAN_IO.
    */
   async save(path: string, options?: JobOptions): Promise<void> {
     const check = new Check(BanyanDocument.prototype.save);
@@ -106,8 +106,10 @@ export class BanyanDocument {
     const attributes: Record<string, string> = {};
     if (this.title !== '') attributes[kTitleAttribute] = this.title;
     if (this.#context.tokenizer !== null) attributes[kTokenizerAttribute] = this.#context.tokenizer.fingerprint;
-    const progress = nativeProgress('save', toAll(given.onProgress, this.#context.onProgress));
-    await this.#run(given.signal, (signal) => withCancel(signal, (cancel) => this.#native.save(path, attributes, cancel, progress)));
+    const report = toAll(given.onProgress, this.#context.onProgress);
+    await this.#run(given.signal, (signal) =>
+      withCancel(signal, (cancel) => this.#native.save(path, attributes, cancel, nativeProgress('save', report, signal))),
+    );
   }
 
   /** Token ids of [begin, end), by default all. Throws BANYAN_DISPOSED. */
@@ -165,7 +167,9 @@ export class BanyanDocument {
           await pending;
           const before = appended;
           appended += ids.length;
-          pending = this.#native.append(ids, cancel, (done) => report(progressOf('compress', before + done, segments.total(appended))));
+          pending = this.#native.append(ids, cancel, (done) => {
+            if (!signal.aborted) report(progressOf('compress', before + done, segments.total(appended)));
+          });
           pending.catch(() => {});
         }
         await pending;
@@ -180,7 +184,7 @@ export class BanyanDocument {
   }
 
   async #complete(isEager: boolean, signal: AbortSignal, options: Partial<JobOptions>): Promise<void> {
-    const progress = nativeProgress('complete', toAll(options.onProgress, this.#context.onProgress));
+    const progress = nativeProgress('complete', toAll(options.onProgress, this.#context.onProgress), signal);
     await withCancel(signal, (cancel) => this.#native.complete(isEager, cancel, progress));
   }
 }

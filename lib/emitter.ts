@@ -5,7 +5,7 @@ import type TypedEmitter from 'typed-emitter';
 import type { EventMap } from 'typed-emitter';
 
 /** A base class with typed events. */
-export const emitterOf = <Events extends EventMap>(): (new () => TypedEmitter<Events>) => EventEmitter as unknown as new () => TypedEmitter<Events>;
+export const emitterOf = <Events extends EventMap>(): new () => TypedEmitter<Events> => EventEmitter as unknown as new () => TypedEmitter<Events>;
 
 /** Emits 'error' if somebody listens. */
 export function emitError<Events extends EventMap>(emitter: TypedEmitter<Events>, ...args: unknown[]): void {

@@ -55,7 +55,7 @@ export interface BanyanErrorOptions {
 /** Every failure of Banyan that is neither a wrong argument nor an abort. Match on `code`, never on the message. */
 export class BanyanError extends Error {
   readonly code: BanyanErrorCode;
-  readonly details?: BanyanErrorDetails;
+  declare readonly details?: BanyanErrorDetails;
 
   constructor(code: BanyanErrorCode, message: string, options: BanyanErrorOptions = {}) {
     super(message, 'cause' in options ? { cause: options.cause } : undefined);

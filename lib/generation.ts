@@ -24,12 +24,31 @@ export interface Plan {
 }
 
 const kNames = [
-  'maxTokens', 'temperature', 'topK', 'topP', 'minP', 'repetitionPenalty', 'frequencyPenalty', 'presencePenalty', 'seed', 'logitBias', 'stop',
-  'stopTokens', 'ignoreEos', 'queryText', 'queryIndex', 'signal', 'onAbort',
+  'maxTokens',
+  'temperature',
+  'topK',
+  'topP',
+  'minP',
+  'repetitionPenalty',
+  'frequencyPenalty',
+  'presencePenalty',
+  'seed',
+  'logitBias',
+  'stop',
+  'stopTokens',
+  'ignoreEos',
+  'queryText',
+  'queryIndex',
+  'signal',
+  'onAbort',
 ] as const satisfies readonly (keyof GenerateOptions)[];
 
 /** Throws TypeError and RangeError. */
-export function checkOptions(context: ModelContext, options: GenerateOptions | undefined, caller: Caller): { given: Partial<GenerateOptions>; plan: Plan } {
+export function checkOptions(
+  context: ModelContext,
+  options: GenerateOptions | undefined,
+  caller: Caller,
+): { given: Partial<GenerateOptions>; plan: Plan } {
   const check = new Check(caller);
   const given = check.options(options, kNames);
   const lastId = context.info.vocabSize - 1;
@@ -84,7 +103,8 @@ function stopsOf(stop: unknown, caller: Caller): string[] {
 
 function biasOf(bias: GenerateOptions['logitBias'], lastId: number, check: Check, caller: Caller): { biasIds: Int32Array; biasValues: Float32Array } {
   if (bias !== undefined && (typeof bias !== 'object' || bias === null)) throw invalidType('Map or object', 'logitBias', bias, caller);
-  const entries: [unknown, unknown][] = bias === undefined ? [] : bias instanceof Map ? [...bias.entries()] : Object.entries(bias).map(([id, value]) => [Number(id), value]);
+  const entries: [unknown, unknown][] =
+    bias === undefined ? [] : bias instanceof Map ? [...bias.entries()] : Object.entries(bias).map(([id, value]) => [Number(id), value]);
   for (const [id, value] of entries) {
     check.integer(id, 'an id of logitBias', 0, lastId);
     check.number(value, `logitBias[${String(id)}]`, -Infinity, Number.MAX_VALUE, NaN);
@@ -107,18 +127,18 @@ export async function generate(generation: Generation, signal: AbortSignal, repo
   const { context, documents, plan } = generation;
   const begin = performance.now();
   const answer = new Answer(context, documents, plan.stopTexts, report);
-  let prompt: LocalTokens = { ids: new Int32Array(0), queryIndex: undefined };
+  let prompt: LocalTokens = { ids: new Int32Array(0), queryIndex: undefined, isContinued: false };
   let tokenizeMs = 0;
   let documentTokens = 0;
 
   const finish = (finishReason: FinishReason, native: Partial<NativeGenerateResult>): RunResult => {
-    answer.end();
     const opened = answer.retrieval;
+    const stopId = native.stopId ?? -1;
     return Object.freeze<RunResult>({
       text: answer.text,
       ids: Int32Array.from(answer.ids),
       finishReason,
-      stoppedBy: finishReason !== 'stop' ? null : (answer.stoppedBy ?? native.stopId ?? null),
+      stoppedBy: finishReason !== 'stop' ? null : (answer.stoppedBy ?? (stopId < 0 ? null : stopId)),
       seed: plan.sampler.seed,
       usage: Object.freeze({
         promptTokens: native.promptTokens ?? prompt.ids.length,
@@ -147,6 +167,7 @@ export async function generate(generation: Generation, signal: AbortSignal, repo
     prompt = await generation.local();
     tokenizeMs = performance.now() - begin;
     signal.throwIfAborted();
+    if (prompt.isContinued) answer.continues(prompt.ids.at(-1));
     const maxTokens = checkWindow(prompt.ids.length, plan.maxTokens, context.info.window);
     documentTokens = documents.reduce((sum, document) => sum + document.info.tokens, 0);
     const request: NativeGenerateRequest = { ids: prompt.ids, maxTokens, stopIds: plan.stopIds, ...plan.sampler };
@@ -163,10 +184,12 @@ export async function generate(generation: Generation, signal: AbortSignal, repo
         throw error;
       }
     });
+    answer.close();
     if (native === null) return finish('stop', partial);
-    return finish(answer.end() ? 'stop' : native.finish, native);
+    return finish(answer.stoppedBy === null ? native.finish : 'stop', native);
   } catch (error) {
     const isAbort = signal.aborted && error === signal.reason && !(error instanceof BanyanError && error.code === 'BANYAN_DISPOSED');
+    answer.close(isAbort);
     if (isAbort && plan.onAbort === 'return') return finish('abort', partial);
     throw error;
   }
@@ -176,9 +199,11 @@ export async function generate(generation: Generation, signal: AbortSignal, repo
 function checkWindow(promptTokens: number, maxTokens: number | undefined, window: number): number {
   const needed = maxTokens ?? 1;
   if (promptTokens + needed > window) {
-    throw new BanyanError('BANYAN_CONTEXT_OVERFLOW',
+    throw new BanyanError(
+      'BANYAN_CONTEXT_OVERFLOW',
       `The window has ${window} tokens: the prompt takes ${promptTokens} and the answer ${maxTokens === undefined ? 'needs at least 1' : `may take ${maxTokens}`}`,
-      { details: { promptTokens, maxTokens: maxTokens ?? null, window } });
+      { details: { promptTokens, maxTokens: maxTokens ?? null, window } },
+    );
   }
   return maxTokens ?? Math.min(kDefaultMaxTokens, window - promptTokens);
 }
@@ -203,9 +228,14 @@ class Answer {
     this.#matcher = new StopMatcher(stopTexts);
   }
 
-  /** True if a stop text has been met and the run is to end. */
+  /** The answer follows this token of the prompt. */
+  continues(id: number | undefined): void {
+    if (id !== undefined) this.#decoder?.push(id);
+  }
+
+  /** True if the run is to end, because a stop text has been met; what comes after the end is not heard. */
   take(event: NativeEvent): boolean {
-    if (this.stoppedBy !== null) return true;
+    if (this.stoppedBy !== null || this.#isEnded) return true;
     if (event.type === 'tokens') return this.#takeIds(event.ids);
     if (event.type === 'retrieval') {
       this.retrieval = event;
@@ -217,15 +247,12 @@ class Answer {
     return false;
   }
 
-  /** Gives out what was held back; true if a stop text was met. */
-  end(): boolean {
-    if (this.#isEnded) return this.stoppedBy !== null;
+  /** Hears nothing more, and gives out what was held back. */
+  close(isToBeGiven = true): void {
     this.#isEnded = true;
-    if (this.stoppedBy === null) {
-      const text = this.#match(this.#decoder?.flush() ?? '');
-      this.#give([], this.stoppedBy === null ? text + this.#matcher.flush() : text);
-    }
-    return this.stoppedBy !== null;
+    if (this.stoppedBy !== null || !isToBeGiven) return;
+    const text = this.#match(this.#decoder?.flush() ?? '');
+    this.#give([], this.stoppedBy === null ? text + this.#matcher.flush() : text);
   }
 
   #takeIds(ids: Int32Array): boolean {
@@ -244,7 +271,7 @@ class Answer {
   #match(text: string): string {
     if (text === '') return '';
     const { text: shown, stop } = this.#matcher.push(text);
-    if (stop !== null) this.stoppedBy = stop;
+    if (stop !== undefined) this.stoppedBy = stop;
     return shown;
   }
 

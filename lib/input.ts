@@ -44,7 +44,7 @@ function idSegments(ids: Int32Array): Segments {
 }
 
 function* cut(text: string): Generator<string> {
-  for (let begin = 0; begin < text.length; ) {
+  for (let begin = 0; begin < text.length;) {
     let end = Math.min(begin + kPieceLength, text.length);
     if (end < text.length && (text.charCodeAt(end - 1) & 0xfc00) === 0xd800) end++; // not within a surrogate pair
     yield text.slice(begin, end);
@@ -60,12 +60,19 @@ async function* checked(input: Iterable<unknown> | AsyncIterable<unknown>): Asyn
 }
 
 // `length`: characters of the whole text, 0: unknown.
-function textSegments(context: ModelContext, pieces: Iterable<string> | AsyncIterable<string>, length: number, signal: AbortSignal | undefined): Segments {
+function textSegments(
+  context: ModelContext,
+  pieces: Iterable<string> | AsyncIterable<string>,
+  length: number,
+  signal: AbortSignal | undefined,
+): Segments {
   let read = 0;
+  let last = 0; // of these, in the newest piece: it may not be tokenized yet
   let isEnded = false;
   async function* counted(): AsyncGenerator<string> {
     for await (const piece of pieces) {
       read += piece.length;
+      last = piece.length;
       yield piece;
     }
   }
@@ -78,7 +85,7 @@ function textSegments(context: ModelContext, pieces: Iterable<string> | AsyncIte
     },
     total: (tokens) => {
       if (isEnded) return tokens;
-      return read > 0 && length > 0 ? Math.max(tokens, Math.round((tokens / read) * length)) : 0;
+      return read > 0 && length > 0 ? Math.max(tokens, Math.round((tokens / (read - last || read)) * length)) : 0;
     },
     stop: () => {
       // Not awaited: a source that never answers must not hold up an abort.

@@ -6,9 +6,12 @@ export function progressOf(phase: Progress['phase'], done: number, total: number
   return { phase, done, total, fraction: total > 0 ? Math.min(1, done / total) : 0 };
 }
 
-/** The callback of a native job; null where nobody listens. */
-export function nativeProgress(phase: Progress['phase'], report: OnProgress | undefined): NativeProgress | null {
-  return report === undefined ? null : (done, total) => report(progressOf(phase, done, total));
+/** The callback of a native job; null where nobody listens. Silent after an abort. */
+export function nativeProgress(phase: Progress['phase'], report: OnProgress | undefined, signal: AbortSignal | undefined): NativeProgress | null {
+  if (report === undefined) return null;
+  return (done, total) => {
+    if (signal?.aborted !== true) report(progressOf(phase, done, total));
+  };
 }
 
 /** One report to several listeners. */

@@ -22,7 +22,8 @@ export function retrievalOf(native: NativeRetrieval, documents: readonly BanyanD
     const rank = (score: number): number => (Number.isNaN(score) ? -Infinity : score);
     spans.sort((a, b) => (rank(a.score) === rank(b.score) ? a.begin - b.begin : rank(b.score) - rank(a.score)));
     const opened = spans.map(({ chunk, begin, end, score }) =>
-      Object.freeze<OpenedSpan>({ chunk, tokens: [begin, end], score, text: async () => (document.hasText ? document.text(begin, end) : '') }));
+      Object.freeze<OpenedSpan>({ chunk, tokens: [begin, end], score, text: async () => (document.hasText ? document.text(begin, end) : '') }),
+    );
     return Object.freeze<DocumentRetrieval>({ document, opened: Object.freeze(opened), slots, nodes });
   });
 }

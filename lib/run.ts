@@ -84,7 +84,7 @@ export class Run extends emitterOf<RunEvents>() implements AsyncIterable<RunEven
       } finally {
         run.cancel();
         run.#events = [];
-        await run.result.catch(() => {}); // the engine has stopped when the loop is left
+        await run.result.catch(() => {}); // has ended when the loop is left
       }
     };
     return iterate(this);
@@ -131,10 +131,18 @@ export class Run extends emitterOf<RunEvents>() implements AsyncIterable<RunEven
     this.#events.push(event);
     this.#wakeUp();
     switch (event.type) {
-      case 'progress': this.emit('progress', event); break;
-      case 'retrieval': this.emit('retrieval', event); break;
-      case 'token': this.emit('token', event); break;
-      case 'done': this.emit('done', event.result); break;
+      case 'progress':
+        this.emit('progress', event);
+        break;
+      case 'retrieval':
+        this.emit('retrieval', event);
+        break;
+      case 'token':
+        this.emit('token', event);
+        break;
+      case 'done':
+        this.emit('done', event.result);
+        break;
     }
   }
 

@@ -1,7 +1,8 @@
 // native: builds the C++ side with CMake on all cores.
 //   node scripts/native.mjs addon    build/Release/banyan.node (cmake-js)
 //   node scripts/native.mjs tests    build/tests/bin/banyan_*_test, no Node headers needed
-// More arguments go to the configure step of `tests`, e.g. -DBANYAN_SANITIZE=address,undefined.
+//   node scripts/native.mjs bench    builds and runs build/tests/bin/banyan_ops_bench
+// More arguments go to the configure step of `tests`, e.g. -DBANYAN_SANITIZE=address,undefined, or to the benchmark.
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -39,15 +40,24 @@ function hasNinja() {
   return spawnSync('ninja', ['--version'], { stdio: 'ignore' }).status === 0;
 }
 
+function configureTests(...options) {
+  const isFresh = !existsSync(`${root}build/tests/CMakeCache.txt`);
+  const generator = isFresh && process.platform !== 'win32' && hasNinja() ? ['-G', 'Ninja'] : [];
+  run('cmake', '-S', '.', '-B', 'build/tests', ...generator, '-DBANYAN_TESTS=ON', '-DCMAKE_BUILD_TYPE=Release', ...options);
+}
+
 const [what, ...rest] = process.argv.slice(2);
 requireCmake();
 if (what === 'addon') {
   run(process.execPath, cmakeJs(), 'build', '--log-level', 'error', '--CDBANYAN_TESTS=OFF', ...rest);
 } else if (what === 'tests') {
-  const isFresh = !existsSync(`${root}build/tests/CMakeCache.txt`);
-  const generator = isFresh && process.platform !== 'win32' && hasNinja() ? ['-G', 'Ninja'] : [];
-  run('cmake', '-S', '.', '-B', 'build/tests', ...generator, '-DBANYAN_TESTS=ON', '-DCMAKE_BUILD_TYPE=Release', ...rest);
+  configureTests(...rest);
   run('cmake', '--build', 'build/tests', '--config', 'Release');
+} else if (what === 'bench') {
+  configureTests();
+  run('cmake', '--build', 'build/tests', '--config', 'Release', '--target', 'banyan_ops_bench');
+  const folder = existsSync(`${root}build/tests/bin/Release`) ? 'build/tests/bin/Release' : 'build/tests/bin';
+  run(`${root}${folder}/banyan_ops_bench`, ...rest);
 } else {
-  fail('usage: node scripts/native.mjs addon|tests', 2);
+  fail('usage: node scripts/native.mjs addon|tests|bench', 2);
 }

@@ -164,6 +164,7 @@ export interface NativeDocument {
 
 export interface NativeSession {
   setDocuments(documents: NativeDocument[]): void;
+  /** Its errors carry what was done until then: `result: NativeGenerateResult`. */
   generate(request: NativeGenerateRequest, cancel: NativeCancel, onEvent: (event: NativeEvent) => void): Promise<NativeGenerateResult>;
   trace(request: NativeTraceRequest, cancel: NativeCancel): Promise<NativeTrace>;
   dispose(): void;

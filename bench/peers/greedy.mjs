@@ -36,7 +36,7 @@ async function banyanGreedy(prompt) {
 async function peerGreedy(prompt) {
   const llama = await peer.getLlama({ gpu: false, build: 'never', logLevel: peer.LlamaLogLevel.error });
   const model = await llama.loadModel({ modelPath: file });
-  const context = await model.createContext({ contextSize: 512 });
+  const context = await model.createContext({ contextSize: 512, threads: 1 }); // its threads spin: more than the free cores never end
   const sequence = context.getSequence();
   const tokens = [];
   for await (const token of sequence.evaluate(prompt, { temperature: 0, yieldEogToken: true })) {

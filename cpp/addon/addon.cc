@@ -29,12 +29,10 @@ Napi::Value load(const Args& args) {
   });
 }
 
-template <Napi::Value (*kFunction)(const Args&)>
-napi_value call(napi_env env, napi_callback_info info) {
+template <Napi::Value (*kFunction)(const Args&)> napi_value call(napi_env env, napi_callback_info info) {
   return guarded(env, [&]() -> napi_value { return kFunction(Args(env, info)); });
 }
-template <Napi::Value (*kFunction)(const Args&)>
-constexpr napi_property_descriptor function(const char* name) {
+template <Napi::Value (*kFunction)(const Args&)> constexpr napi_property_descriptor function(const char* name) {
   return {name, nullptr, call<kFunction>, nullptr, nullptr, nullptr, napi_enumerable, nullptr};
 }
 

@@ -5,13 +5,10 @@
 namespace banyan::addon {
 namespace {
 
-[[noreturn]] void expected(const char* what, const char* name) {
-  throw ArgumentError(std::string("Expected ") + what + " for " + name);
-}
+[[noreturn]] void expected(const char* what, const char* name) { throw ArgumentError(std::string("Expected ") + what + " for " + name); }
 
 // A copy of a typed array's elements; T must be its element type.
-template <class T>
-std::vector<T> to_vector(const Napi::Value& value, napi_typedarray_type type, const char* what, const char* name) {
+template <class T> std::vector<T> to_vector(const Napi::Value& value, napi_typedarray_type type, const char* what, const char* name) {
   if (!value.IsTypedArray()) expected(what, name);
   napi_typedarray_type actual;
   size_t length = 0;
@@ -47,17 +44,11 @@ int64_t to_integer(const Napi::Value& value, const char* name, int64_t min, int6
   return static_cast<int64_t>(number);
 }
 
-std::vector<int32_t> to_ids(const Napi::Value& value, const char* name) {
-  return to_vector<int32_t>(value, napi_int32_array, "Int32Array", name);
-}
+std::vector<int32_t> to_ids(const Napi::Value& value, const char* name) { return to_vector<int32_t>(value, napi_int32_array, "Int32Array", name); }
 
-std::vector<float> to_floats(const Napi::Value& value, const char* name) {
-  return to_vector<float>(value, napi_float32_array, "Float32Array", name);
-}
+std::vector<float> to_floats(const Napi::Value& value, const char* name) { return to_vector<float>(value, napi_float32_array, "Float32Array", name); }
 
-std::vector<uint8_t> to_bytes(const Napi::Value& value, const char* name) {
-  return to_vector<uint8_t>(value, napi_uint8_array, "Uint8Array", name);
-}
+std::vector<uint8_t> to_bytes(const Napi::Value& value, const char* name) { return to_vector<uint8_t>(value, napi_uint8_array, "Uint8Array", name); }
 
 Napi::Object to_object(const Napi::Value& value, const char* name) {
   if (!value.IsObject()) expected("object", name);

@@ -30,7 +30,7 @@ class Args {
 
   Napi::Env env() const { return info_.Env(); }
   Napi::Value receiver() const { return info_.This(); }
-  Napi::Value operator[](size_t index) const { return info_[index]; }   // undefined past the end
+  Napi::Value operator[](size_t index) const { return info_[index]; }  // undefined past the end
   // A function, or empty for null.
   Napi::Function callback(size_t index, const char* name) const;
 

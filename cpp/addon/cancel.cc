@@ -18,7 +18,7 @@ void define_cancel(Napi::Env env) {
 
 JobHooks job_hooks(const std::shared_ptr<Sender>& sender, CancelFlag cancel) {
   return {std::move(cancel), [sender](uint64_t done, uint64_t total) { sender->progress("", done, total); },
-          [sender](const Error* error) { sender->done(error); }};
+      [sender](const Error* error) { sender->done(error); }};
 }
 
 }  // namespace banyan::addon

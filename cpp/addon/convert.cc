@@ -37,16 +37,14 @@ Napi::Value number(Napi::Env env, double value) { return Napi::Number::New(env, 
 Napi::Value text(Napi::Env env, const std::string& value) { return Napi::String::New(env, value); }
 
 // A typed array with one element per item; `field` gives it.
-template <class T, class Items, class Field>
-Napi::Value array_of(Napi::Env env, const Items& items, Field field) {
+template <class T, class Items, class Field> Napi::Value array_of(Napi::Env env, const Items& items, Field field) {
   auto array = Napi::TypedArrayOf<T>::New(env, items.size());
   T* out = array.Data();
   for (const auto& item : items) *out++ = static_cast<T>(field(item));
   return array;
 }
 
-template <class T>
-Napi::Value array_of(Napi::Env env, const std::vector<T>& values) {
+template <class T> Napi::Value array_of(Napi::Env env, const std::vector<T>& values) {
   auto array = Napi::TypedArrayOf<T>::New(env, values.size());
   if (!values.empty()) std::memcpy(array.Data(), values.data(), values.size() * sizeof(T));
   return array;
@@ -95,7 +93,7 @@ LoadOptions to_load_options(const Napi::Value& value) {
   out.n_threads = static_cast<int>(options.integer("threads", 0, 4096).value_or(0));
   if (const auto kv = options.text("kvType")) out.kv_dtype = to_kv_dtype(*kv);
   if (const auto semantics = options.text("semantics")) out.semantics = to_semantics(*semantics);
-  if (const auto depth = options.integer("depth", 1, 30)) out.depth = static_cast<int>(*depth);
+  if (const auto depth = options.integer("depth", 1, 16)) out.depth = static_cast<int>(*depth);
   out.last_p = options.text("lastP");
   return out;
 }

@@ -58,14 +58,14 @@ Napi::Value dispose(DocumentHandle& handle, const Args& args) {
 
 void define_document(Napi::Env env) {
   define_class<DocumentHandle>(env, {
-      method<DocumentHandle, info>("info"),
-      method<DocumentHandle, tokens>("tokens"),
-      method<DocumentHandle, attribute>("attribute"),
-      method<DocumentHandle, append>("append"),
-      method<DocumentHandle, complete>("complete"),
-      method<DocumentHandle, save>("save"),
-      method<DocumentHandle, dispose>("dispose"),
-  });
+                                        method<DocumentHandle, info>("info"),
+                                        method<DocumentHandle, tokens>("tokens"),
+                                        method<DocumentHandle, attribute>("attribute"),
+                                        method<DocumentHandle, append>("append"),
+                                        method<DocumentHandle, complete>("complete"),
+                                        method<DocumentHandle, save>("save"),
+                                        method<DocumentHandle, dispose>("dispose"),
+                                    });
 }
 
 }  // namespace banyan::addon

@@ -17,8 +17,10 @@ void EnvData::attach(Napi::Env env) {
   check(env, napi_unref_threadsafe_function(env, data->wake_));
   data->outbox_ = std::make_shared<Outbox>(data->wake_);
   // Hooks run last in, first out: this one before the thread-safe function's own and before any finalizer.
-  check(env, napi_add_env_cleanup_hook(env, [](void* data) { static_cast<EnvData*>(data)->close(); }, data.get()));
-  check(env, napi_set_instance_data(env, data.get(), [](napi_env, void* data, void*) { delete static_cast<EnvData*>(data); }, nullptr));
+  check(env, napi_add_env_cleanup_hook(
+                 env, [](void* data) { static_cast<EnvData*>(data)->close(); }, data.get()));
+  check(env, napi_set_instance_data(
+                 env, data.get(), [](napi_env, void* data, void*) { delete static_cast<EnvData*>(data); }, nullptr));
   data.release();
 }
 
@@ -39,19 +41,17 @@ std::shared_ptr<Sender> EnvData::add_job(Napi::Env env, Napi::Function on_event,
 }
 
 Napi::Value EnvData::run(Napi::Env env, Napi::Function on_event, CancelFlag cancel, std::shared_ptr<void> keep,
-                         const std::function<void(std::shared_ptr<Sender>)>& begin) {
+    const std::function<void(std::shared_ptr<Sender>)>& begin) {
   const uint64_t id = next_job_;
   auto sender = add_job(env, on_event, std::move(cancel), std::move(keep));
   try {
     begin(sender);
-  } catch (...) {
-    sender->fail(std::current_exception());
-  }
+  } catch (...) { sender->fail(std::current_exception()); }
   return jobs_.at(id).deferred.Promise();
 }
 
-Napi::Value EnvData::run_on_thread(Napi::Env env, Napi::Function on_event, CancelFlag cancel,
-                                   std::function<std::function<Napi::Value(Napi::Env)>(Sender&)> work) {
+Napi::Value EnvData::run_on_thread(
+    Napi::Env env, Napi::Function on_event, CancelFlag cancel, std::function<std::function<Napi::Value(Napi::Env)>(Sender&)> work) {
   const uint64_t id = next_job_;
   return run(env, on_event, std::move(cancel), nullptr, [&](std::shared_ptr<Sender> sender) {
     jobs_.at(id).thread = std::thread([sender, work = std::move(work)]() mutable {
@@ -116,10 +116,10 @@ void EnvData::settle(Napi::Env env, uint64_t id, Done& done) {
   try {
     if (job.thrown) return job.deferred.Reject(job.thrown->Value());
     if (!done.failure) return job.deferred.Resolve(done.result ? done.result(env) : env.Undefined());
-  } catch (...) {
-    done.failure = std::current_exception();
-  }
-  job.deferred.Reject(to_js_error(env, done.failure));
+  } catch (...) { done = {std::current_exception(), {}}; }
+  const Napi::Value error = to_js_error(env, done.failure);
+  if (done.result && error.IsObject()) error.As<Napi::Object>().Set("result", done.result(env));
+  job.deferred.Reject(error);
 }
 
 void EnvData::close() {

@@ -23,7 +23,7 @@ struct SessionHandle;
 
 // Shared by a model's handle and those of its documents and sessions.
 struct ModelState {
-  std::shared_ptr<Model> model;                       // null: disposed
+  std::shared_ptr<Model> model;  // null: disposed
   std::set<DocumentHandle*> documents;
   std::set<SessionHandle*> sessions;
 };
@@ -45,7 +45,7 @@ struct DocumentHandle {
   ~DocumentHandle() { state->documents.erase(this); }
   DocumentHandle(const DocumentHandle&) = delete;
   std::shared_ptr<ModelState> state;
-  std::shared_ptr<Document> document;                 // null: disposed
+  std::shared_ptr<Document> document;  // null: disposed
 };
 
 struct SessionHandle {
@@ -58,12 +58,11 @@ struct SessionHandle {
   ~SessionHandle() { state->sessions.erase(this); }
   SessionHandle(const SessionHandle&) = delete;
   std::shared_ptr<ModelState> state;
-  std::shared_ptr<Session> session;                   // null: disposed
+  std::shared_ptr<Session> session;  // null: disposed
 };
 
 // The handle behind a value; TypeError if it is something else.
-template <class H>
-H& handle_of(const Napi::Value& value) {
+template <class H> H& handle_of(const Napi::Value& value) {
   const Napi::Env env = value.Env();
   bool is_ours = false;
   if (value.IsObject()) check(env, napi_check_object_type_tag(env, value, &H::kTag, &is_ours));
@@ -74,35 +73,31 @@ H& handle_of(const Napi::Value& value) {
 }
 
 // A new JavaScript object that owns `handle`.
-template <class H>
-Napi::Value wrap(Napi::Env env, std::unique_ptr<H> handle) {
+template <class H> Napi::Value wrap(Napi::Env env, std::unique_ptr<H> handle) {
   const Napi::Object object = EnvData::of(env).constructor(H::kClass).New({});
-  check(env, napi_wrap(env, object, handle.get(), [](napi_env, void* data, void*) { delete static_cast<H*>(data); }, nullptr, nullptr));
+  check(env, napi_wrap(
+                 env, object, handle.get(), [](napi_env, void* data, void*) { delete static_cast<H*>(data); }, nullptr, nullptr));
   handle.release();
   check(env, napi_type_tag_object(env, object, &H::kTag));
   return object;
 }
 
 // A row of a class's member list. `kMember` is a method or getter: Napi::Value(H&, const Args&).
-template <class H, Napi::Value (*kMember)(H&, const Args&)>
-napi_value call_member(napi_env env, napi_callback_info info) {
+template <class H, Napi::Value (*kMember)(H&, const Args&)> napi_value call_member(napi_env env, napi_callback_info info) {
   return guarded(env, [&]() -> napi_value {
     const Args args(env, info);
     return kMember(handle_of<H>(args.receiver()), args);
   });
 }
-template <class H, Napi::Value (*kMember)(H&, const Args&)>
-constexpr napi_property_descriptor method(const char* name) {
+template <class H, Napi::Value (*kMember)(H&, const Args&)> constexpr napi_property_descriptor method(const char* name) {
   return {name, nullptr, call_member<H, kMember>, nullptr, nullptr, nullptr, napi_default_method, nullptr};
 }
-template <class H, Napi::Value (*kMember)(H&, const Args&)>
-constexpr napi_property_descriptor getter(const char* name) {
+template <class H, Napi::Value (*kMember)(H&, const Args&)> constexpr napi_property_descriptor getter(const char* name) {
   return {name, nullptr, nullptr, call_member<H, kMember>, nullptr, nullptr, napi_default, nullptr};
 }
 
 // Defines the class of H with these members. JavaScript's `new` makes an object without a handle, which every member refuses.
-template <class H, size_t kCount>
-void define_class(Napi::Env env, const napi_property_descriptor (&members)[kCount]) {
+template <class H, size_t kCount> void define_class(Napi::Env env, const napi_property_descriptor (&members)[kCount]) {
   napi_value constructor = nullptr;
   const auto construct = [](napi_env, napi_callback_info) -> napi_value { return nullptr; };
   check(env, napi_define_class(env, H::kName, NAPI_AUTO_LENGTH, construct, nullptr, kCount, members, &constructor));

@@ -16,18 +16,12 @@ Napi::Value make(Napi::Env env, const char* code, const char* text, decltype(&na
 Napi::Value to_js_error(Napi::Env env, const std::exception_ptr& failure) {
   try {
     std::rethrow_exception(failure);
-  } catch (const Napi::Error& e) {
-    return e.Value();
-  } catch (const ArgumentError& e) {
+  } catch (const Napi::Error& e) { return e.Value(); } catch (const ArgumentError& e) {
     return e.is_range ? make(env, "ERR_OUT_OF_RANGE", e.what(), napi_create_range_error)
                       : make(env, "ERR_INVALID_ARG_TYPE", e.what(), napi_create_type_error);
-  } catch (const Error& e) {
-    return make(env, code_name(e.code), e.what(), napi_create_error);
-  } catch (const std::bad_alloc&) {
+  } catch (const Error& e) { return make(env, code_name(e.code), e.what(), napi_create_error); } catch (const std::bad_alloc&) {
     return make(env, code_name(Code::kOutOfMemory), "Out of memory", napi_create_error);
-  } catch (const std::exception& e) {
-    return make(env, code_name(Code::kInternal), e.what(), napi_create_error);
-  } catch (...) {
+  } catch (const std::exception& e) { return make(env, code_name(Code::kInternal), e.what(), napi_create_error); } catch (...) {
     return make(env, code_name(Code::kInternal), "Unknown failure", napi_create_error);
   }
 }

@@ -33,14 +33,11 @@ inline void check(Napi::Env env, napi_status status) {
 }
 
 // Runs a function called by JavaScript; whatever it throws is thrown there.
-template <class F>
-napi_value guarded(napi_env env, F&& body) noexcept {
+template <class F> napi_value guarded(napi_env env, F&& body) noexcept {
   std::exception_ptr failure;
   try {
     return body();
-  } catch (...) {
-    failure = std::current_exception();
-  }
+  } catch (...) { failure = std::current_exception(); }
   try {
     napi_throw(env, to_js_error(env, failure));
   } catch (...) {  // the environment is going away: nobody is left to hear it

@@ -32,7 +32,8 @@ Napi::Value open_document(ModelHandle& handle, const Args& args) {
     auto opened = std::make_shared<std::shared_ptr<Document>>();
     JobHooks hooks = job_hooks(sender, cancel);
     hooks.on_done = [sender, opened, weak = std::weak_ptr(state)](const Error* error) {
-      sender->done(error, [opened, weak](Napi::Env env) {
+      if (error != nullptr) return sender->done(error);
+      sender->done(nullptr, [opened, weak](Napi::Env env) {
         const auto state = weak.lock();
         if (!state || !state->model) throw Error(Code::kDisposed, "The model was disposed");
         return wrap_document(env, state, std::move(*opened));
@@ -69,13 +70,13 @@ Napi::Value dispose(ModelHandle& handle, const Args& args) {
 
 void define_model(Napi::Env env) {
   define_class<ModelHandle>(env, {
-      getter<ModelHandle, info>("info"),
-      method<ModelHandle, tokenizer>("tokenizer"),
-      method<ModelHandle, create_document>("createDocument"),
-      method<ModelHandle, open_document>("openDocument"),
-      method<ModelHandle, create_session>("createSession"),
-      method<ModelHandle, dispose>("dispose"),
-  });
+                                     getter<ModelHandle, info>("info"),
+                                     method<ModelHandle, tokenizer>("tokenizer"),
+                                     method<ModelHandle, create_document>("createDocument"),
+                                     method<ModelHandle, open_document>("openDocument"),
+                                     method<ModelHandle, create_session>("createSession"),
+                                     method<ModelHandle, dispose>("dispose"),
+                                 });
 }
 
 Napi::Value wrap_model(Napi::Env env, std::shared_ptr<Model> model) {

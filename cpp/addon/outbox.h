@@ -18,15 +18,15 @@
 namespace banyan::addon {
 
 struct Progress {
-  std::string phase;                                 // empty: a job of one phase
+  std::string phase;  // empty: a job of one phase
   uint64_t done = 0, total = 0;
 };
 struct Tokens {
   std::vector<int32_t> ids;
 };
 struct Done {
-  std::exception_ptr failure;                        // null: success
-  std::function<Napi::Value(Napi::Env)> result;      // called on the JavaScript thread; empty: undefined
+  std::exception_ptr failure;                    // null: success
+  std::function<Napi::Value(Napi::Env)> result;  // called on the JavaScript thread; empty: undefined. Of a failure: its `result` property
 };
 struct Message {
   uint64_t job = 0;
@@ -50,9 +50,9 @@ class Outbox {
 
  private:
   std::mutex mutex_;
-  napi_threadsafe_function wake_;                    // null once closed
+  napi_threadsafe_function wake_;  // null once closed
   std::vector<Message> queue_;
-  uint64_t batch_ = 1;                               // number of the current queue_
+  uint64_t batch_ = 1;  // number of the current queue_
 };
 
 // One job's way into the outbox; used by one thread at a time.
@@ -64,16 +64,12 @@ class Sender {
   void retrieval(const Retrieval& retrieval) { post(retrieval); }
   void token(int32_t id) { post(Tokens{{id}}); }
   void done(const Error* error, std::function<Napi::Value(Napi::Env)> result = {}) {
-    if (error != nullptr) fail(std::make_exception_ptr(*error));
-    else post(Done{nullptr, std::move(result)});
+    post(Done{error == nullptr ? nullptr : std::make_exception_ptr(*error), std::move(result)});
   }
   void fail(std::exception_ptr failure) { post(Done{std::move(failure), {}}); }
 
  private:
-  template <class Body>
-  void post(Body body) {
-    outbox_->post(Message{job_, std::move(body)}, place_);
-  }
+  template <class Body> void post(Body body) { outbox_->post(Message{job_, std::move(body)}, place_); }
 
   std::shared_ptr<Outbox> outbox_;
   uint64_t job_;

@@ -47,8 +47,9 @@ Napi::Value trace(SessionHandle& handle, const Args& args) {
   const CancelFlag cancel = handle_of<CancelHandle>(args[1]).flag;
   return EnvData::of(args.env()).run(args.env(), {}, cancel, session, [&](std::shared_ptr<Sender> sender) {
     session->begin_trace(std::move(request), cancel, [sender](const Error* error, const Trace& trace) {
-      auto shared = std::make_shared<Trace>(error == nullptr ? trace : Trace());
-      sender->done(error, [shared](Napi::Env env) { return trace_result(env, *shared); });
+      if (error != nullptr) return sender->done(error);
+      auto shared = std::make_shared<Trace>(trace);
+      sender->done(nullptr, [shared](Napi::Env env) { return trace_result(env, *shared); });
     });
   });
 }
@@ -62,11 +63,11 @@ Napi::Value dispose(SessionHandle& handle, const Args& args) {
 
 void define_session(Napi::Env env) {
   define_class<SessionHandle>(env, {
-      method<SessionHandle, set_documents>("setDocuments"),
-      method<SessionHandle, generate>("generate"),
-      method<SessionHandle, trace>("trace"),
-      method<SessionHandle, dispose>("dispose"),
-  });
+                                       method<SessionHandle, set_documents>("setDocuments"),
+                                       method<SessionHandle, generate>("generate"),
+                                       method<SessionHandle, trace>("trace"),
+                                       method<SessionHandle, dispose>("dispose"),
+                                   });
 }
 
 }  // namespace banyan::addon

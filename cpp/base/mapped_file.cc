@@ -22,6 +22,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #endif
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#endif
 
 namespace banyan {
 namespace {
@@ -87,6 +90,14 @@ struct Descriptor {
   fail(path, error == ENOENT || error == ENOTDIR, std::generic_category().message(error));
 }
 
+#ifdef __SANITIZE_ADDRESS__
+// Bytes from the file's end to its last page's: reading them is silent, so the sanitizer is told.
+size_t page_tail(size_t n_bytes) {
+  const auto page_bytes = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  return (page_bytes - n_bytes % page_bytes) % page_bytes;
+}
+#endif
+
 std::span<const std::byte> map(const std::string& path) {
   if (path.empty() || path.find('\0') != std::string::npos) fail(path, true, "not a path");
   // O_NONBLOCK: opening a pipe must not wait for its writer; regular files do not mind.
@@ -101,10 +112,18 @@ std::span<const std::byte> map(const std::string& path) {
   const size_t n_bytes = static_cast<size_t>(status.st_size);
   void* data = mmap(nullptr, n_bytes, PROT_READ, MAP_PRIVATE, file.value, 0);
   if (data == MAP_FAILED) fail_with(path, errno);
+#ifdef __SANITIZE_ADDRESS__
+  __asan_poison_memory_region(static_cast<std::byte*>(data) + n_bytes, page_tail(n_bytes));
+#endif
   return {static_cast<const std::byte*>(data), n_bytes};
 }
 
-void unmap(const std::byte* data, size_t n_bytes) noexcept { munmap(const_cast<std::byte*>(data), n_bytes); }
+void unmap(const std::byte* data, size_t n_bytes) noexcept {
+#ifdef __SANITIZE_ADDRESS__
+  __asan_unpoison_memory_region(data + n_bytes, page_tail(n_bytes));
+#endif
+  munmap(const_cast<std::byte*>(data), n_bytes);
+}
 
 #endif
 

@@ -18,6 +18,12 @@ struct NodeSlots {
   std::shared_ptr<const void> owner;    // keeps data alive (a batch's buffer, or a mapped file)
 };
 
+// One lower layer's keys of a chunk read as a whole: [G][n_tokens][C] in the model's kv type, rotated by their offset in the chunk.
+struct TokenKeys {
+  const std::byte* data = nullptr;      // device memory
+  std::shared_ptr<const void> owner;
+};
+
 struct Chunk {
   Chunk(std::vector<int32_t> tokens, int64_t begin, const TreeConfig& config)
       : uid(next_uid()), begin(begin), tokens(std::move(tokens)), tree(static_cast<int>(this->tokens.size()), config), slots(static_cast<size_t>(tree.n_nodes()) + 1) {}
@@ -27,7 +33,10 @@ struct Chunk {
   const std::vector<int32_t> tokens;
   const ChunkTree tree;
   std::vector<uint8_t> mask;            // conformance only: 1 valid, 0 padding; empty: all valid
-  std::vector<float> vectors;           // [n_compared, D] selection vectors of nodes 2, 3, ...; empty until computed
+  // What choosing needs, by the adapter's selection rule; computed together, then is_indexed.
+  std::vector<float> vectors;           // cosine: [n_compared, D] vectors of nodes 2, 3, ...
+  TokenKeys token_keys;                 // token keys: of every token
+  bool is_indexed = false;
   std::vector<NodeSlots> slots;         // by node number
   std::atomic<int> n_encoded = 0, n_slots = 0;   // of them; any thread
 
@@ -36,7 +45,6 @@ struct Chunk {
     n_slots += encoded.n_slots;
     slots[static_cast<size_t>(node)] = std::move(encoded);
   }
-  bool has_vectors() const { return tree.n_compared() == 0 || !vectors.empty(); }
 
  private:
   static uint64_t next_uid() {

@@ -48,12 +48,61 @@ size_t Compressor::slot_bytes() const {
   return 2 * static_cast<size_t>(tree_.n_injected_layers) * row_bytes(kv_dtype_, lower_.kv_dim());
 }
 
+size_t Compressor::index_bytes(const ChunkTree& tree) const {
+  if (tree_.selection == SelectionRule::kTokenKeys) return static_cast<size_t>(tree.n_tokens()) * row_bytes(kv_dtype_, lower_.kv_dim());
+  return static_cast<size_t>(tree.n_compared()) * static_cast<size_t>(lower_.config.dim) * sizeof(float);
+}
+
+void Compressor::index(Stream& s, const std::vector<std::shared_ptr<Chunk>>& chunks) {
+  std::vector<std::shared_ptr<Chunk>> missing;
+  std::copy_if(chunks.begin(), chunks.end(), std::back_inserter(missing), [](const auto& chunk) { return !chunk->is_indexed; });
+  if (missing.empty()) return;
+  if (tree_.selection == SelectionRule::kTokenKeys) compute_token_keys(s, missing);
+  else compute_vectors(s, missing);
+  for (const auto& chunk : missing) chunk->is_indexed = true;
+}
+
+void Compressor::compute_token_keys(Stream& s, const std::vector<std::shared_ptr<Chunk>>& chunks) {
+  std::vector<NodeRef> roots;
+  for (const auto& chunk : chunks) roots.push_back({chunk, 1, {}});
+  const NodeBatch batch(roots, tree_);
+  const int n = batch.n_rows, kv_dim = lower_.kv_dim(), head_dim = lower_.config.head_dim, heads = lower_.config.n_kv_heads;
+  const size_t row = row_bytes(kv_dtype_, kv_dim);
+  a_.reserve(n);
+  auto out = std::make_shared<Buffer>(device_, static_cast<size_t>(n) * row);
+  indices_.clear();
+  const size_t ids_at = indices_.add(batch.ids), offsets_at = indices_.add(batch.offsets), begin_at = indices_.add(batch.kv_begin), end_at = indices_.add(batch.kv_end);
+  indices_.upload();
+
+  embed(s, {a_.x.as<float>(), lower_.weights.embedding, indices_.at(ids_at), n});
+  for (int i = 0; i < tree_.selection_layer; ++i) {
+    const Layer layer(lower_, i);
+    layer.keys_values(s, a_, n);
+    layer.rotate_keys(s, a_.k.as<float>(), indices_.at(offsets_at), n);
+    layer.attention(s, a_, {a_.k.as<float>(), a_.v.as<float>(), DType::kF32, kv_dim, head_dim},
+                    {n, nullptr, indices_.at(offsets_at), indices_.at(begin_at), indices_.at(end_at), batch.n_pairs});
+    layer.mlp(s, a_, n);
+    check_cancelled(s);
+  }
+  const Layer matching(lower_, tree_.selection_layer);
+  matching.keys(s, a_, n);
+  matching.rotate_keys(s, a_.k.as<float>(), indices_.at(offsets_at), n);
+  for (size_t c = 0; c < chunks.size(); ++c) {   // head by head, so that a head's keys are one matrix
+    const NodeBatch::Node& node = batch.nodes[c];
+    store(s, {out->as<std::byte>() + static_cast<size_t>(node.row) * row, kv_dtype_, head_dim, int64_t{node.n_tokens} * head_dim,
+              a_.k.as<float>() + static_cast<size_t>(node.row) * static_cast<size_t>(kv_dim), indices_.at(offsets_at) + node.row, node.n_tokens, heads, head_dim});
+  }
+  device_.sync();
+  check_cancelled(s);
+  for (size_t c = 0; c < chunks.size(); ++c) chunks[c]->token_keys = {out->as<std::byte>() + static_cast<size_t>(batch.nodes[c].row) * row, out};
+}
+
 void Compressor::compute_vectors(Stream& s, const std::vector<std::shared_ptr<Chunk>>& all_chunks) {
   std::vector<std::shared_ptr<Chunk>> chunks;
   std::vector<int32_t> ids;
   int max_depth = 0;
   for (const auto& chunk : all_chunks) {
-    if (chunk->has_vectors()) continue;
+    if (chunk->tree.n_compared() == 0) continue;
     chunks.push_back(chunk);
     ids.insert(ids.end(), chunk->tokens.begin(), chunk->tokens.end());
     max_depth = std::max(max_depth, chunk->tree.depth());

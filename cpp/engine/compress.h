@@ -1,4 +1,4 @@
-// compress: the lower pass. Selection vectors of whole chunks and slots of single nodes, both over ragged batches, computing only what is read.
+// compress: the lower pass. The index of whole chunks (what choosing needs) and slots of single nodes, both over ragged batches, computing only what is read.
 // Sources: SharedLLM (arXiv 2410.19318, 2603.04759); sharedllm-semantics 4 to 7.
 #pragma once
 
@@ -10,8 +10,9 @@
 
 namespace banyan {
 
-// Tokens of one batch: enough rows for full GEMM tiles, few enough that activations stay near the last cache level.
-inline constexpr int kBatchTokens = 2048;
+// Tokens of one batch, hence of one slice of the engine thread: enough rows that a decoded panel of weights is used a dozen times over; more
+// gained nothing where measured (1024 and 2048 were no faster), cost memory, and let other sessions wait longer.
+inline constexpr int kBatchTokens = 512;
 
 class Compressor {
  public:
@@ -19,19 +20,23 @@ class Compressor {
       : device_(device), lower_(lower), tree_(tree), kv_dtype_(kv_dtype), a_(activations), indices_(device), embedded_(device), normed_(device),
         packed_k_(device), packed_v_(device) {}
 
-  // Computes the vectors of the chunks. Layer 0's K and V once per chunk, re-rotated per level; attention and MLP for the last token of each
-  // node only. Throws kAborted, kOutOfMemory; then nothing was stored.
-  void compute_vectors(Stream& s, const std::vector<std::shared_ptr<Chunk>>& chunks);
+  // Computes what the selection rule needs of the chunks that lack it. Throws kAborted, kOutOfMemory; then nothing was stored.
+  void index(Stream& s, const std::vector<std::shared_ptr<Chunk>>& chunks);
 
   // Encodes the nodes and stores their slots in their chunks. Where nodes overlap, layer 0's K and V are computed once per token.
   // With S the slots of n tokens: layer M-1 computes K and V at S only; layer M-2 K and V everywhere, the rest at S only; the layers below
   // everything. Mean slots read every token: K and V everywhere in layer M-1, nothing saved in M-2. Throws as above.
   void encode(Stream& s, const std::vector<NodeRef>& nodes);
 
-  // Bytes of one slot: all layers, keys and values.
+  // Bytes of one slot (all layers, keys and values), and of the index of a chunk.
   size_t slot_bytes() const;
+  size_t index_bytes(const ChunkTree& tree) const;
 
  private:
+  // Cosine: layer 0's K and V once per chunk, re-rotated per level; attention and MLP for the last token of each node only.
+  void compute_vectors(Stream& s, const std::vector<std::shared_ptr<Chunk>>& chunks);
+  // Token keys: each chunk is read once, whole, up to the keys of the selection layer.
+  void compute_token_keys(Stream& s, const std::vector<std::shared_ptr<Chunk>>& chunks);
   enum class Rows : uint8_t { kAll, kSlots };                      // what k and v hold: every row of the batch, or the slots' only
   void spread_union(Stream& s, const NodeBatch& batch, const int32_t* union_rows);
   KvView visible_keys(Stream& s, const NodeBatch& batch, const int32_t* valid_rows);

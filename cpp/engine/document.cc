@@ -23,7 +23,7 @@ class DocumentJob : public Job {
   const JobHooks hooks_;
 };
 
-// All or nothing: the new chunks join the document when the last of them has its vectors.
+// All or nothing: the new chunks join the document when the last full one has its index.
 class AppendJob : public DocumentJob {
  public:
   AppendJob(std::shared_ptr<DocumentState> document, std::vector<int32_t> ids, JobHooks hooks) : DocumentJob(std::move(document), std::move(hooks)), ids_(std::move(ids)) {}
@@ -40,7 +40,7 @@ class AppendJob : public DocumentJob {
       return false;
     }
     Stream s = engine().stream(cancel);
-    if (compute_next_vectors(engine(), s, full_, &next_)) {
+    if (index_next_chunks(engine(), s, full_, &next_)) {
       report(hooks_, next_, full_.size());
       return false;
     }
@@ -86,7 +86,7 @@ class CompleteJob : public DocumentJob {
       chunks_ = document_->chunks();
       has_begun_ = true;
     }
-    if (compute_next_vectors(engine(), s, chunks_, &next_chunk_)) return false;
+    if (index_next_chunks(engine(), s, chunks_, &next_chunk_)) return false;
     if (!is_eager_) return true;
     if (nodes_.empty()) {
       for (const auto& chunk : chunks_) {
@@ -111,11 +111,16 @@ class SaveJob : public DocumentJob {
   SaveJob(std::shared_ptr<DocumentState> document, std::string path, std::map<std::string, std::string> attributes, JobHooks hooks)
       : DocumentJob(std::move(document), std::move(hooks)), path_(std::move(path)), attributes_(std::move(attributes)) {}
 
+  void finish(const Error* error) override {
+    writer_.reset();                      // an unfinished temporary file is gone before anybody hears of the failure
+    DocumentJob::finish(error);
+  }
+
   bool step() override {
     if (!writer_) {
       if (chunks_.empty()) chunks_ = document_->chunks();
       Stream s = engine().stream(cancel);
-      if (compute_next_vectors(engine(), s, chunks_, &next_chunk_)) return false;
+      if (index_next_chunks(engine(), s, chunks_, &next_chunk_)) return false;
       writer_ = std::make_unique<DocumentWriter>(path_, engine().document_shape(document_->tree), DocumentContent{chunks_, attributes_});
       return false;
     }
@@ -134,16 +139,16 @@ class SaveJob : public DocumentJob {
 
 }  // namespace
 
-bool compute_next_vectors(Engine& engine, Stream& s, const std::vector<std::shared_ptr<Chunk>>& chunks, size_t* next) {
+bool index_next_chunks(Engine& engine, Stream& s, const std::vector<std::shared_ptr<Chunk>>& chunks, size_t* next) {
   std::vector<std::shared_ptr<Chunk>> batch;
   size_t n_tokens = 0;
   for (; *next < chunks.size() && n_tokens < static_cast<size_t>(kBatchTokens); ++*next) {
-    if (chunks[*next]->has_vectors()) continue;
+    if (chunks[*next]->is_indexed) continue;
     batch.push_back(chunks[*next]);
     n_tokens += batch.back()->tokens.size();
   }
   if (batch.empty()) return false;
-  engine.compressor.compute_vectors(s, batch);
+  engine.compressor.index(s, batch);
   return true;
 }
 
@@ -178,7 +183,7 @@ DocumentInfo DocumentState::info() const {
     info.n_nodes += chunk->tree.depth() == 0 ? 1 : chunk->tree.n_nodes() - 1;   // the chunk itself is encoded only if it has no halves
     info.n_nodes_encoded += chunk->n_encoded;
     info.n_slots += chunk->n_slots;
-    info.n_bytes += static_cast<uint64_t>(chunk->tree.n_compared()) * static_cast<uint64_t>(engine->lower.config.dim) * sizeof(float);
+    info.n_bytes += engine->compressor.index_bytes(chunk->tree);
   }
   info.n_bytes += static_cast<uint64_t>(info.n_slots) * engine->compressor.slot_bytes();
   return info;

@@ -37,8 +37,8 @@ class DocumentState : public Document, public std::enable_shared_from_this<Docum
   std::map<std::string, std::string> attributes_;
 };
 
-// Chunks without vectors, a batch (kBatchTokens) at a time: computes the next batch's; false when none was left.
-bool compute_next_vectors(Engine& engine, Stream& s, const std::vector<std::shared_ptr<Chunk>>& chunks, size_t* next);
+// Indexes the next chunks of the list that are not, up to kBatchTokens; false when none was left.
+bool index_next_chunks(Engine& engine, Stream& s, const std::vector<std::shared_ptr<Chunk>>& chunks, size_t* next);
 
 // Encodes the next nodes of the list that have no slots yet, up to kBatchTokens; false when none was left.
 bool encode_next_nodes(Engine& engine, Stream& s, const std::vector<NodeRef>& nodes, size_t* next);

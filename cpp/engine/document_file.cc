@@ -32,6 +32,7 @@ std::map<std::string, std::string> identity(const DocumentShape& shape) {
       {"semantics", kSemantics[static_cast<int>(t.semantics)]},
       {"slot_kind", t.slot_kind == SlotKind::kMean ? "mean" : "strided"},
       {"depth", std::to_string(t.depth)},
+      {"selection", t.selection == SelectionRule::kTokenKeys ? "token_keys of layer " + std::to_string(t.selection_layer) : "cosine"},
       {"keep", t.keep.is_fraction ? text_of(t.keep.fraction) + " of a node" : std::to_string(t.keep.count)},
       {"injected_layers", std::to_string(t.n_injected_layers)},
       {"kv_type", traits(shape.kv_dtype).name},
@@ -56,7 +57,7 @@ DocumentWriter::DocumentWriter(const std::string& path, const DocumentShape& sha
   for (size_t c = 0; c < content_.chunks.size(); ++c) {
     const Chunk& chunk = *content_.chunks[c];
     tokens_.insert(tokens_.end(), chunk.tokens.begin(), chunk.tokens.end());
-    n_vectors_ += static_cast<size_t>(chunk.tree.n_compared());
+    if (shape_.tree.selection == SelectionRule::kCosine) n_vectors_ += static_cast<size_t>(chunk.tree.n_compared());
     for (int node = 1; node <= chunk.tree.n_nodes(); ++node) {
       const NodeSlots& slots = chunk.slots[static_cast<size_t>(node)];
       if (slots.data == nullptr) continue;
@@ -64,7 +65,7 @@ DocumentWriter::DocumentWriter(const std::string& path, const DocumentShape& sha
       n_slots_ += static_cast<size_t>(slots.n_slots);
     }
   }
-  n_total_ = n_slots_ * shape_.slot_bytes();
+  n_total_ = n_slots_ * shape_.slot_bytes() + tokens_.size() * shape_.key_bytes();
 }
 
 std::string DocumentWriter::header() const {
@@ -90,6 +91,8 @@ std::string DocumentWriter::header() const {
   const size_t element = static_cast<size_t>(traits(shape_.kv_dtype).block_bytes);
   entry("slots", traits(shape_.kv_dtype).name, {n_slots_ * shape_.slot_bytes() / element}, n_slots_ * shape_.slot_bytes());
   pad();
+  entry("keys", traits(shape_.kv_dtype).name, {tokens_.size() * shape_.key_bytes() / element}, tokens_.size() * shape_.key_bytes());
+  pad();
   entry("vectors", "F32", {n_vectors_, static_cast<size_t>(shape_.dim)}, n_vectors_ * static_cast<size_t>(shape_.dim) * sizeof(float));
   entry("tokens", "I32", {tokens_.size()}, tokens_.size() * sizeof(int32_t));
   entry("nodes", "I32", {encoded_.size(), 3}, encoded_.size() * 3 * sizeof(int32_t));
@@ -101,8 +104,15 @@ std::string DocumentWriter::header() const {
 }
 
 void DocumentWriter::put(const void* data, size_t n_bytes) {
+  if (n_bytes == 0) return;
   file_.write(data, n_bytes);
   hash_.update(data, n_bytes);
+}
+
+// What header()'s pad() put behind a tensor of n_bytes.
+void DocumentWriter::put_padding(size_t n_bytes) {
+  const std::vector<std::byte> padding(padded(n_bytes) - n_bytes);
+  put(padding.data(), padding.size());
 }
 
 bool DocumentWriter::step() {
@@ -124,10 +134,16 @@ bool DocumentWriter::step() {
     n_done_ += n_bytes;
   }
   if (next_node_ < encoded_.size()) return false;
-
-  const size_t slots_bytes = n_slots_ * shape_.slot_bytes();
-  const std::vector<std::byte> padding(padded(slots_bytes) - slots_bytes);
-  put(padding.data(), padding.size());
+  if (!has_slots_) put_padding(n_slots_ * shape_.slot_bytes());
+  has_slots_ = true;
+  for (; next_chunk_ < content_.chunks.size() && n_done_ < until; ++next_chunk_) {
+    const Chunk& chunk = *content_.chunks[next_chunk_];
+    const size_t n_bytes = chunk.tokens.size() * shape_.key_bytes();
+    put(chunk.token_keys.data, n_bytes);
+    n_done_ += n_bytes;
+  }
+  if (next_chunk_ < content_.chunks.size()) return false;
+  put_padding(tokens_.size() * shape_.key_bytes());
   for (const auto& chunk : content_.chunks) put(chunk->vectors.data(), chunk->vectors.size() * sizeof(float));
   put(tokens_.data(), tokens_.size() * sizeof(int32_t));
   for (const auto& [c, node] : encoded_) {
@@ -154,7 +170,13 @@ DocumentReader::DocumentReader(const std::string& path, const DocumentShape& sha
     throw Error(Code::kModelMismatch, path + " was made with another model or setting: " + key + " is " + found + " in the file, " + value + " here");
   }
   const std::string size = metadata("chunk_size");
-  if (std::from_chars(size.data(), size.data() + size.size(), tree.chunk_size).ptr != size.data() + size.size() || tree.chunk_size < 1) fail("bad chunk_size");
+  const auto [size_end, status] = std::from_chars(size.data(), size.data() + size.size(), tree.chunk_size);
+  if (status != std::errc() || size_end != size.data() + size.size()) fail("chunk_size is no number");
+  try {
+    check_chunk_size(tree.chunk_size, tree);
+  } catch (const Error& error) {
+    fail(error.what());
+  }
   n_total_ = file_->file.bytes().size();
   const TensorView& checksum = tensor("checksum", DType::kU8, 1);
   const auto* end = file_->file.bytes().data() + n_total_;
@@ -185,7 +207,7 @@ bool DocumentReader::step() {
 
 DocumentContent DocumentReader::take() {
   const TensorView &tokens = tensor("tokens", DType::kI32, 1), &vectors = tensor("vectors", DType::kF32, 2), &nodes = tensor("nodes", DType::kI32, 2),
-                   &slots = tensor("slots", shape_.kv_dtype, 1);
+                   &slots = tensor("slots", shape_.kv_dtype, 1), &keys = tensor("keys", shape_.kv_dtype, 1);
   const auto* ids = static_cast<const std::byte*>(tokens.data);
   DocumentContent content;
   for (const auto& [key, value] : file_->metadata) {
@@ -193,16 +215,21 @@ DocumentContent DocumentReader::take() {
   }
   const size_t row = static_cast<size_t>(shape_.dim) * sizeof(float);
   if (vectors.shape[1] != shape_.dim || nodes.shape[1] != 3) fail("tensor vectors or nodes has another width");
+  if (row_bytes(shape_.kv_dtype, keys.shape[0]) != static_cast<size_t>(tokens.shape[0]) * shape_.key_bytes()) fail("tensor keys has another size");
+  const auto* next_key = static_cast<const std::byte*>(keys.data);
   size_t next_vector = 0;
   for (int64_t begin = 0; begin < tokens.shape[0]; begin += tree.chunk_size) {
     std::vector<int32_t> chunk_ids(static_cast<size_t>(std::min<int64_t>(tree.chunk_size, tokens.shape[0] - begin)));
     std::memcpy(chunk_ids.data(), ids + static_cast<size_t>(begin) * sizeof(int32_t), chunk_ids.size() * sizeof(int32_t));
     auto chunk = std::make_shared<Chunk>(std::move(chunk_ids), begin, tree);
-    const auto count = static_cast<size_t>(chunk->tree.n_compared());
+    const auto count = shape_.tree.selection == SelectionRule::kCosine ? static_cast<size_t>(chunk->tree.n_compared()) : 0;
     if (next_vector + count > static_cast<size_t>(vectors.shape[0])) fail("tensor vectors is too short");
     chunk->vectors.resize(count * static_cast<size_t>(shape_.dim));
     std::memcpy(chunk->vectors.data(), static_cast<const std::byte*>(vectors.data) + next_vector * row, count * row);
     next_vector += count;
+    chunk->token_keys = {next_key, file_};
+    next_key += chunk->tokens.size() * shape_.key_bytes();
+    chunk->is_indexed = true;
     content.chunks.push_back(std::move(chunk));
   }
   const auto* next = static_cast<const std::byte*>(slots.data);

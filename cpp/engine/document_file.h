@@ -1,6 +1,7 @@
 // document_file: a saved document, one safetensors file (docs/formats.md). Written atomically; read mapped, every byte checked first.
 //   tokens   I32 [n_tokens]
-//   vectors  F32 [n_compared over all chunks, D]
+//   vectors  F32 [n_compared over all chunks, D]      cosine rule, else empty
+//   keys     F16 or F32 [n_tokens * G * C]             token-keys rule, else empty; chunk by chunk [G][n][C]
 //   nodes    I32 [n_encoded, 3]     chunk, node, n_slots
 //   slots    F16 or F32 [..]        node by node: [M][keys, values][n_slots, G, C]
 //   checksum U8 [16]                hash of every byte before it
@@ -24,6 +25,7 @@ struct DocumentShape {
   TreeConfig tree;
   int dim = 0, kv_dim = 0;                // of the lower model
   DType kv_dtype = DType::kF16;
+  size_t key_bytes() const { return tree.selection == SelectionRule::kTokenKeys ? row_bytes(kv_dtype, kv_dim) : 0; }   // of one token
   size_t slot_bytes() const { return 2 * static_cast<size_t>(tree.n_injected_layers) * row_bytes(kv_dtype, kv_dim); }
 };
 
@@ -42,6 +44,7 @@ class DocumentWriter {
 
  private:
   void put(const void* data, size_t n_bytes);
+  void put_padding(size_t n_bytes);
   std::string header() const;
   const DocumentShape shape_;
   const DocumentContent content_;
@@ -49,8 +52,8 @@ class DocumentWriter {
   Hash hash_;
   std::vector<std::pair<size_t, int>> encoded_;   // chunk, node
   std::vector<int32_t> tokens_;
-  size_t n_vectors_ = 0, n_slots_ = 0, next_node_ = 0;
-  bool has_head_ = false;
+  size_t n_vectors_ = 0, n_slots_ = 0, next_node_ = 0, next_chunk_ = 0;
+  bool has_head_ = false, has_slots_ = false;
   uint64_t n_done_ = 0, n_total_ = 0;
 };
 

@@ -28,12 +28,16 @@ void Layer::norm_heads(Stream& s, float* x, const float* weight, int n, int n_he
   if (weight != nullptr) norm(s, {x, x, weight, n * n_heads, d_.config.head_dim, d_.config.norm_eps});
 }
 
-void Layer::keys_values(Stream& s, Activations& a, int n) const {
+void Layer::keys(Stream& s, Activations& a, int n) const {
   const ModelConfig& c = d_.config;
   norm(s, {a.normed.as<float>(), a.x.as<float>(), w_.attn_norm, n, c.dim, c.norm_eps});
   gemm(s, {a.k.as<float>(), a.normed.as<float>(), w_.k, w_.k_bias, n, false});
-  gemm(s, {a.v.as<float>(), a.normed.as<float>(), w_.v, w_.v_bias, n, false});
   norm_heads(s, a.k.as<float>(), w_.k_norm, n, c.n_kv_heads);
+}
+
+void Layer::keys_values(Stream& s, Activations& a, int n) const {
+  keys(s, a, n);
+  gemm(s, {a.v.as<float>(), a.normed.as<float>(), w_.v, w_.v_bias, n, false});
 }
 
 void Layer::rotate_keys(Stream& s, float* k, const int32_t* positions, int n) const {
@@ -59,11 +63,15 @@ void Layer::attention(Stream& s, Activations& a, const KvView& kv, const Queries
   gemm(s, {a.x.as<float>(), a.mixed.as<float>(), w_.o, w_.o_bias, queries.n, true});
 }
 
+void Layer::cross_queries(Stream& s, Activations& a, const CrossWeights& cross, int n) const {
+  norm(s, {a.normed.as<float>(), a.x.as<float>(), cross.norm, n, d_.config.dim, d_.config.norm_eps});
+  gemm(s, {a.q.as<float>(), a.normed.as<float>(), cross.q, nullptr, n, false});
+}
+
 void Layer::injection(Stream& s, Activations& a, const InjectionView& memory, int n) const {
   const ModelConfig& c = d_.config;
   const CrossWeights& cross = *memory.weights;
-  norm(s, {a.normed.as<float>(), a.x.as<float>(), cross.norm, n, c.dim, c.norm_eps});
-  gemm(s, {a.q.as<float>(), a.normed.as<float>(), cross.q, nullptr, n, false});
+  cross_queries(s, a, cross, n);
   rope(s, {a.q.as<float>(), memory.positions, memory.inv_freq, n, c.n_heads, c.head_dim, memory.rope_magnitude, memory.is_interleaved});
   const float scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim));
   inject(s, {a.mixed.as<float>(), a.q.as<float>(), memory.kv, memory.n_slots, n, c.n_heads, memory.n_kv_heads, c.head_dim, scale});

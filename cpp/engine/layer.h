@@ -75,12 +75,16 @@ class Layer {
  public:
   Layer(const Decoder& decoder, int index) : d_(decoder), w_(decoder.weights.layers[static_cast<size_t>(index)]) {}
 
-  // a.normed = norm(a.x); a.k, a.v = its keys (with k norm, unrotated) and values. n rows.
+  // a.normed = norm(a.x); a.k = its keys, with k norm, unrotated. n rows.
+  void keys(Stream& s, Activations& a, int n) const;
+  // The same, and a.v = its values.
   void keys_values(Stream& s, Activations& a, int n) const;
   // Rotates keys [n, G, C] in place.
   void rotate_keys(Stream& s, float* k, const int32_t* positions, int n) const;
   // Queries from a.normed, attention over kv, output projection, residual. With queries.rows only those rows of a.x remain (compacted).
   void attention(Stream& s, Activations& a, const KvView& kv, const Queries& queries) const;
+  // a.q = the cross-attention's queries of a.x, unrotated. n rows.
+  void cross_queries(Stream& s, Activations& a, const CrossWeights& cross, int n) const;
   // Self-injection (SharedLLM): norm, query, attention over the memory, output projection, residual. n rows of a.x.
   void injection(Stream& s, Activations& a, const InjectionView& memory, int n) const;
   // Norm, SwiGLU, residual. n rows of a.x.

@@ -66,13 +66,13 @@ class OpenJob : public Job {
       : Job(hooks.cancel), engine_(std::move(engine)), path_(std::move(path)), hooks_(std::move(hooks)), on_document_(std::move(on_document)) {}
 
   void finish(const Error* error) override {
+    reader_.reset();                      // a refused file is closed before anybody hears of it
     if (hooks_.on_done) hooks_.on_done(error);
   }
 
   bool step() override {
     if (!reader_) {
       reader_ = std::make_unique<DocumentReader>(path_, engine_->document_shape(engine_->tree));
-      check_chunk_size(reader_->tree.chunk_size, reader_->tree);
       return false;
     }
     if (!reader_->step()) {

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <tuple>
+
+#include "engine/token_scores.h"
 
 namespace banyan {
 
@@ -38,8 +41,13 @@ void Retrieve::begin() {
   }
 }
 
-void Retrieve::select(std::span<const float> query) {
-  selection_ = select_nodes(refs_, query, e_.tree);
+void Retrieve::select(Stream& s) {
+  if (e_.tree.do_retrieval && e_.tree.selection == SelectionRule::kTokenKeys) {
+    const TokenScores scores(*e_.device, s, e_.upper, e_.lower, e_.kv_dtype, refs_, query_vector);
+    selection_ = select_nodes(refs_, NodeScore(std::cref(scores)), e_.tree);
+  } else {
+    selection_ = select_nodes(refs_, std::span<const float>(query_vector), e_.tree);
+  }
   for (const auto& nodes : selection_) {
     for (const SelectedNode& node : nodes) {
       const auto& chunk = refs_[static_cast<size_t>(node.chunk)].chunk;
@@ -58,23 +66,26 @@ bool Retrieve::step(Stream& s, Upper& upper, std::span<const int32_t> ids, int64
   switch (stage_) {
     case Stage::kBegin:
       begin();
-      stage_ = Stage::kVectors;
+      stage_ = Stage::kIndex;
       if (refs_.empty()) {
         has_changed = !memory_key.empty();
         memory_key.clear();
         return true;
       }
       return false;
-    case Stage::kVectors: {
+    case Stage::kIndex: {
       const Stopwatch watch(select_ms);
-      if (compute_next_vectors(e_, s, chunks_, &next_chunk_)) report("select", next_chunk_, chunks_.size());
+      if (index_next_chunks(e_, s, chunks_, &next_chunk_)) report("select", next_chunk_, chunks_.size());
       else stage_ = Stage::kSelect;
       return false;
     }
     case Stage::kSelect: {
       const Stopwatch watch(select_ms);
-      if (e_.tree.do_retrieval) query_vector = upper.query_vector(s, ids, query_index < 0 ? static_cast<int64_t>(ids.size()) - 1 : query_index);
-      select(query_vector);
+      const int64_t asking = query_index < 0 ? static_cast<int64_t>(ids.size()) - 1 : query_index;
+      if (e_.tree.do_retrieval) {
+        query_vector = e_.tree.selection == SelectionRule::kTokenKeys ? upper.cross_query(s, ids, asking, e_.tree.selection_layer) : upper.query_vector(s, ids, asking);
+      }
+      select(s);
       stage_ = Stage::kEncode;
       return false;
     }

@@ -1,4 +1,4 @@
-// retrieve: from a question to a memory, in slices: missing vectors, the query's vector, the choice, missing slots, the memory.
+// retrieve: from a question to a memory, in slices: missing index, the query's vector, the choice, missing slots, the memory.
 #pragma once
 
 #include <span>
@@ -26,9 +26,9 @@ class Retrieve {
   double select_ms = 0, encode_ms = 0;
 
  private:
-  enum class Stage : uint8_t { kBegin, kVectors, kSelect, kEncode, kBuild };
+  enum class Stage : uint8_t { kBegin, kIndex, kSelect, kEncode, kBuild };
   void begin();
-  void select(std::span<const float> query);
+  void select(Stream& s);
   Engine& e_;
   const std::vector<std::shared_ptr<DocumentState>> documents_;
   Stage stage_ = Stage::kBegin;

@@ -1,9 +1,16 @@
 #include "engine/selection.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
 namespace banyan {
+
+namespace {
+
+constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
+
+}  // namespace
 
 float cosine(std::span<const float> a, std::span<const float> b) {
   constexpr double kEpsilon = 1e-6;
@@ -16,8 +23,7 @@ float cosine(std::span<const float> a, std::span<const float> b) {
   return static_cast<float>(dot / (std::max(std::sqrt(aa), kEpsilon) * std::max(std::sqrt(bb), kEpsilon)));
 }
 
-Selection select_nodes(const std::vector<ChunkRef>& chunks, std::span<const float> query, const TreeConfig& config) {
-  constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
+Selection select_nodes(const std::vector<ChunkRef>& chunks, const NodeScore& score, const TreeConfig& config) {
   struct Path {
     int node = 1;                         // the span still open
     float score = kNone;
@@ -33,34 +39,35 @@ Selection select_nodes(const std::vector<ChunkRef>& chunks, std::span<const floa
     }
     const size_t n = open.size();
     std::vector<float> scores(2 * n, kNone);   // all left halves, then all right halves
-    if (config.do_retrieval) {
-      for (size_t i = 0; i < 2 * n; ++i) {
-        const size_t c = open[i % n];
-        const auto row = static_cast<size_t>(2 * paths[c].node + (i < n ? 0 : 1)) - 2;
-        scores[i] = cosine(std::span(chunks[c].chunk->vectors).subspan(row * query.size(), query.size()), query);
-      }
-    }
+    for (size_t i = 0; config.do_retrieval && i < 2 * n; ++i) scores[i] = score(open[i % n], 2 * paths[open[i % n]].node + (i < n ? 0 : 1));
     for (size_t i = 0; i < n; ++i) {
       const size_t c = open[i];
-      bool is_left = false;
-      if (config.do_retrieval) {
-        is_left = config.semantics == Semantics::kReleased ? scores[2 * i] >= scores[2 * i + 1] : scores[i] >= scores[n + i];
-      }
-      const int left = 2 * paths[c].node, right = left + 1;
-      selection[c].push_back({static_cast<int>(c), is_left ? right : left, false, is_left ? scores[n + i] : scores[i]});
-      paths[c] = {is_left ? left : right, is_left ? scores[i] : scores[n + i]};
+      const auto [left, right] = config.semantics == Semantics::kReleased ? std::pair(scores[2 * i], scores[2 * i + 1]) : std::pair(scores[i], scores[n + i]);
+      const bool is_left = left >= right;   // false without scores
+      const int chosen = 2 * paths[c].node + (is_left ? 0 : 1);
+      selection[c].push_back({static_cast<int>(c), chosen ^ 1, false, is_left ? scores[n + i] : scores[i]});
+      paths[c] = {chosen, is_left ? scores[i] : scores[n + i]};
     }
   }
   for (size_t c = 0; c < chunks.size(); ++c) {
-    const Path& path = paths[c];
+    const auto& [node, path_score] = paths[c];
+    const float leaf_score = node == 1 && config.do_retrieval ? score(c, 1) : path_score;   // no choice was made: the whole chunk's
     if (chunks[c].chunk->tree.depth() == 0) {
-      selection[c].push_back({static_cast<int>(c), 1, true, kNone});
+      selection[c].push_back({static_cast<int>(c), 1, true, leaf_score});
     } else {
-      selection[c].push_back({static_cast<int>(c), 2 * path.node, true, path.score});
-      selection[c].push_back({static_cast<int>(c), 2 * path.node + 1, true, path.score});
+      for (const int leaf : {2 * node, 2 * node + 1}) selection[c].push_back({static_cast<int>(c), leaf, true, leaf_score});
     }
   }
   return selection;
+}
+
+Selection select_nodes(const std::vector<ChunkRef>& chunks, std::span<const float> query, const TreeConfig& config) {
+  const NodeScore score = [&](size_t c, int node) {
+    if (node == 1) return kNone;          // the rule compares halves only
+    const auto row = static_cast<size_t>(node) - 2;
+    return cosine(std::span(chunks[c].chunk->vectors).subspan(row * query.size(), query.size()), query);
+  };
+  return select_nodes(chunks, score, config);
 }
 
 }  // namespace banyan

@@ -1,6 +1,7 @@
-// selection: which nodes of every chunk a query opens. Host arithmetic over the chunks' vectors; the only place where the semantics of choosing differ.
+// selection: which nodes of every chunk a query opens. Host arithmetic; the only place where the semantics of choosing differ.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -19,18 +20,23 @@ struct SelectedNode {
   int chunk = 0;                          // index into the list of ChunkRefs
   int node = 1;                           // heap number
   bool is_leaf = false;                   // a half of the last chosen span (or a whole chunk of depth 0)
-  float score = 0;                        // cosine of the node's vector with the query's; leaves carry their parent's; NaN: none computed
+  float score = 0;                        // of the node itself; leaves carry their parent's; NaN: none computed
 };
 
 // Per chunk the encoded nodes, which partition it: rejected halves from level 1 downwards, then the two leaves, left first.
 using Selection = std::vector<std::vector<SelectedNode>>;
 
+// How well a node of a chunk (index into the list) answers the query; NaN where the rule has no score (the cosine of a whole chunk).
+using NodeScore = std::function<float(size_t chunk, int node)>;
+
+// Walks the trees level by level. Released semantics compare the list of left halves followed by right halves in consecutive pairs (their accident),
+// the others each chunk's own halves; on a tie the left half wins. Without retrieval every chunk chooses right and nothing is scored.
+Selection select_nodes(const std::vector<ChunkRef>& chunks, const NodeScore& score, const TreeConfig& config);
+
 // Cosine with an epsilon of 1e-6 against zero norms (sharedllm-semantics 5). Accumulated in float64.
 float cosine(std::span<const float> a, std::span<const float> b);
 
-// Walks the trees level by level. All chunks must have their vectors. Released semantics compare the list of left halves followed by right
-// halves in consecutive pairs (their accident), the others each chunk's own halves; on a tie the left half wins. Without
-// retrieval every chunk chooses right and no score is computed.
+// The paper's rule: cosine of the nodes' vectors with the query's. All chunks must be indexed.
 Selection select_nodes(const std::vector<ChunkRef>& chunks, std::span<const float> query, const TreeConfig& config);
 
 }  // namespace banyan

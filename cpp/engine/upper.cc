@@ -85,41 +85,62 @@ void Upper::forward(Stream& s, Cache& cache, const Memory* memory, std::span<con
 std::vector<float> Upper::logits(Stream& s, int n) {
   const ModelConfig& c = e_.upper.config;
   Activations& a = e_.activations;
-  const size_t count = static_cast<size_t>(n) * static_cast<size_t>(c.vocab_size);
-  logits_.reserve(count * sizeof(float));
+  const int64_t count = int64_t{n} * c.vocab_size;
+  logits_.reserve(static_cast<size_t>(count) * sizeof(float));
   norm(s, {a.normed.as<float>(), a.x.as<float>(), e_.upper.weights.final_norm, n, c.dim, c.norm_eps});
   gemm(s, {logits_.as<float>(), a.normed.as<float>(), e_.upper.weights.head, nullptr, n, false});
+  return to_host(s, logits_, count);
+}
+
+// Layers below `layer` over ids[0..index] without injection, and that layer's self-attention for the last of them, which alone remains in a.x.
+void Upper::read_question(Stream& s, std::span<const int32_t> ids, int64_t index, int layer) {
+  const ModelConfig& c = e_.upper.config;
+  Activations& a = e_.activations;
+  const int n = static_cast<int>(index) + 1;
+  a.reserve(n);
+  const LocalRanges ranges(n, 0, c.sliding_window);
+  indices_.clear();
+  const size_t ids_at = indices_.add({ids.begin(), ids.begin() + n}), positions_at = indices_.add(ranges.positions), begin_at = indices_.add(ranges.begin),
+               end_at = indices_.add(ranges.end), last_at = indices_.add({n - 1});
+  indices_.upload();
+  embed(s, {a.x.as<float>(), e_.upper.weights.embedding, indices_.at(ids_at), n});
+  for (int i = 0; i <= layer; ++i) {
+    const Layer block(e_.upper, i);
+    block.keys_values(s, a, n);
+    block.rotate_keys(s, a.k.as<float>(), indices_.at(positions_at), n);
+    const KvView kv{a.k.as<float>(), a.v.as<float>(), DType::kF32, e_.upper.kv_dim(), c.head_dim};
+    if (i == layer) {
+      block.attention(s, a, kv, {1, indices_.at(last_at), indices_.at(last_at), indices_.at(begin_at) + (n - 1), indices_.at(end_at) + (n - 1),
+                                 static_cast<uint64_t>(n - ranges.begin.back())});
+    } else {
+      block.attention(s, a, kv, {n, nullptr, indices_.at(positions_at), indices_.at(begin_at), indices_.at(end_at), ranges.n_pairs});
+      block.mlp(s, a, n);
+    }
+    check_cancelled(s);
+  }
+}
+
+std::vector<float> Upper::to_host(Stream& s, const Buffer& buffer, int64_t n) const {
   e_.device->sync();
   check_cancelled(s);
-  std::vector<float> out(count);
-  e_.device->to_host(out.data(), logits_.as<float>(), count * sizeof(float));
+  std::vector<float> out(static_cast<size_t>(n));
+  e_.device->to_host(out.data(), buffer.as<float>(), out.size() * sizeof(float));
   return out;
 }
 
 std::vector<float> Upper::query_vector(Stream& s, std::span<const int32_t> ids, int64_t index) {
   const ModelConfig& c = e_.upper.config;
   Activations& a = e_.activations;
-  const int n = static_cast<int>(index) + 1, kv_dim = e_.upper.kv_dim();
-  a.reserve(n);
-  const LocalRanges ranges(n, 0, c.sliding_window);
-  indices_.clear();
-  const size_t ids_at = indices_.add({ids.begin(), ids.begin() + n}), positions_at = indices_.add(ranges.positions), row_at = indices_.add({n - 1}),
-               begin_at = indices_.add({ranges.begin.back()}), end_at = indices_.add({n});
-  indices_.upload();
-  const Layer first(e_.upper, 0);
-  embed(s, {a.x.as<float>(), e_.upper.weights.embedding, indices_.at(ids_at), n});
-  first.keys_values(s, a, n);
-  first.rotate_keys(s, a.k.as<float>(), indices_.at(positions_at), n);
-  const KvView kv{a.k.as<float>(), a.v.as<float>(), DType::kF32, kv_dim, c.head_dim};
-  first.attention(s, a, kv, {1, indices_.at(row_at), indices_.at(row_at), indices_.at(begin_at), indices_.at(end_at),
-                             static_cast<uint64_t>(n - ranges.begin.back())});
-  first.mlp(s, a, 1);
+  read_question(s, ids, index, 0);
+  Layer(e_.upper, 0).mlp(s, a, 1);
   norm(s, {a.normed.as<float>(), a.x.as<float>(), e_.upper.weights.final_norm, 1, c.dim, c.norm_eps});
-  e_.device->sync();
-  check_cancelled(s);
-  std::vector<float> vector(static_cast<size_t>(c.dim));
-  e_.device->to_host(vector.data(), a.normed.as<float>(), vector.size() * sizeof(float));
-  return vector;
+  return to_host(s, a.normed, c.dim);
+}
+
+std::vector<float> Upper::cross_query(Stream& s, std::span<const int32_t> ids, int64_t index, int layer) {
+  read_question(s, ids, index, layer);
+  Layer(e_.upper, layer).cross_queries(s, e_.activations, e_.files->cross[static_cast<size_t>(layer)], 1);
+  return to_host(s, e_.activations.q, e_.upper.q_dim());
 }
 
 }  // namespace banyan

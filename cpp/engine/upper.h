@@ -26,7 +26,12 @@ class Upper {
   // Block 0 without injection over ids[0..index], final norm of its output at `index` (sharedllm-semantics 5). [D]
   std::vector<float> query_vector(Stream& s, std::span<const int32_t> ids, int64_t index);
 
+  // The cross query of an injected layer at `index`, from a pass without memory, unrotated. [H, C]
+  std::vector<float> cross_query(Stream& s, std::span<const int32_t> ids, int64_t index, int layer);
+
  private:
+  void read_question(Stream& s, std::span<const int32_t> ids, int64_t index, int layer);
+  std::vector<float> to_host(Stream& s, const Buffer& buffer, int64_t n) const;
   Engine& e_;
   IndexTable indices_;
   Buffer picked_, logits_, step_freq_;

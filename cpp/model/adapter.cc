@@ -60,6 +60,9 @@ TreeConfig read_tree(const JsonKeys& keys, Semantics semantics, SlotKind slot_ki
   tree.depth = static_cast<int>(keys.integer_or("segment_tree_depth", 1, kMaxInt, tree.depth));
   tree.chunk_size = static_cast<int>(keys.integer_or("chunk_size", 1, kMaxInt, tree.chunk_size));
   tree.do_retrieval = keys.boolean_or("do_retrieval", tree.do_retrieval);
+  constexpr std::pair<std::string_view, SelectionRule> kRules[] = {{"cosine", SelectionRule::kCosine}, {"token_keys", SelectionRule::kTokenKeys}};
+  tree.selection = read_choice(keys, "selection", tree.selection, kRules);
+  if (tree.selection == SelectionRule::kTokenKeys) tree.selection_layer = static_cast<int>(keys.integer("selection_layer", 0, tree.n_injected_layers - 1));
   try {
     tree.keep = parse_keep(read_last_p(keys));
   } catch (const Error& error) {
@@ -195,7 +198,8 @@ std::optional<std::string_view> after_layer(std::string_view name, int64_t n_lay
   int64_t layer = -1;
   const auto [end, status] = std::from_chars(name.data(), name.data() + name.size(), layer);
   const std::string_view digits = name.substr(0, static_cast<size_t>(end - name.data()));
-  if (status != std::errc() || layer < 0 || layer >= n_layers || (digits.size() > 1 && digits.front() == '0')) return std::nullopt;
+  const bool is_plain = status == std::errc() && digits.front() != '-' && (digits.size() == 1 || digits.front() != '0');
+  if (!is_plain || layer >= n_layers) return std::nullopt;
   name.remove_prefix(digits.size());
   if (!name.starts_with('.')) return std::nullopt;
   return name.substr(1);

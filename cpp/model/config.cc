@@ -125,9 +125,9 @@ Keep parse_keep(const std::string& last_p) {
     const std::string_view entry = trimmed(text.substr(0, comma));
     Keep keep;
     int64_t count = 0;
-    const std::string_view digits = entry.starts_with('+') ? entry.substr(1) : entry;
+    const std::string_view digits = entry.starts_with('+') && !entry.starts_with("+-") ? entry.substr(1) : entry;
     const auto [end, status] = std::from_chars(digits.data(), digits.data() + digits.size(), count);
-    if (status == std::errc() && end == digits.data() + digits.size() && !digits.empty() && digits != "+") {
+    if (status == std::errc() && end == digits.data() + digits.size()) {
       keep.count = count;
     } else {
       const std::optional<double> fraction = parse_decimal(entry);
@@ -147,9 +147,12 @@ void check_tree(const TreeConfig& tree, const std::string& where) {
   const auto require = [&](bool is_true, const std::string& what) {
     if (!is_true) throw Error(Code::kBadAdapter, where + ": " + what);
   };
-  require(tree.depth >= 1 && tree.depth <= kMaxDepth, "segment_tree_depth must be from 1 to " + std::to_string(kMaxDepth) + " but is " + std::to_string(tree.depth));
-  require(tree.chunk_size >= 1 && tree.chunk_size <= kMaxChunk, "chunk_size must be from 1 to " + std::to_string(kMaxChunk) + " but is " + std::to_string(tree.chunk_size));
-  require(tree.chunk_size % (1 << (tree.depth - 1)) == 0 && tree.chunk_size >= (1 << tree.depth),
+  require(tree.depth >= 1 && tree.depth <= kMaxDepth,
+          "segment_tree_depth must be from 1 to " + std::to_string(kMaxDepth) + " but is " + std::to_string(tree.depth));
+  require(tree.chunk_size >= 1 && tree.chunk_size <= kMaxChunk,
+          "chunk_size must be from 1 to " + std::to_string(kMaxChunk) + " but is " + std::to_string(tree.chunk_size));
+  // The authors' code needs exact halves above the leaves; the paper's semantics splits odd spans and gives short chunks a smaller depth.
+  require(tree.semantics == Semantics::kPaper || (tree.chunk_size % (1 << (tree.depth - 1)) == 0 && tree.chunk_size >= (1 << tree.depth)),
           "chunk_size " + std::to_string(tree.chunk_size) + " cannot be halved for segment_tree_depth " + std::to_string(tree.depth));
 }
 

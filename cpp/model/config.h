@@ -22,7 +22,7 @@ struct RopeConfig {
   double beta_fast = 32.0;             // yarn
   double beta_slow = 1.0;              // yarn
   double attention_factor = 0.0;       // yarn; 0: 0.1 ln(factor) + 1
-  std::vector<float> freq_factors;     // GGUF tensor rope_freqs.weight [C/2]: divides the frequencies; empty: none
+  std::vector<float> freq_factors = {};  // GGUF tensor rope_freqs.weight [C/2]: divides the frequencies; empty: none
   bool is_interleaved = false;         // pairs (2m, 2m+1): GGUF files of the llama architecture; else (m, m + C/2)
 };
 
@@ -38,14 +38,14 @@ struct ModelConfig {
   int vocab_size = 0;
   int64_t window = 0;                  // max_position_embeddings / context_length, tokens
   float norm_eps = 1e-5f;
-  RopeConfig rope;
+  RopeConfig rope = {};
   bool is_tied = false;                // lm_head is the embedding
   bool has_qkv_bias = false;           // qwen2
   bool has_o_bias = false;             // attention_bias of llama
   bool has_mlp_bias = false;
   bool has_qk_norm = false;            // qwen3
   int64_t sliding_window = 0;          // mistral v0.1; 0: none. Local tokens beyond it are refused, not silently attended
-  std::vector<int32_t> eos_ids;
+  std::vector<int32_t> eos_ids = {};
   int32_t bos_id = -1;
 };
 
@@ -61,6 +61,10 @@ enum class Semantics : uint8_t {
   kPaper,      // what the paper means; what we train: own halves, own leaves, keys carry the chunk index
 };
 enum class SlotKind : uint8_t { kStrided, kMean };
+enum class SelectionRule : uint8_t {
+  kCosine,     // the paper's: last token of each half after layer 0 against the question's token after layer 0
+  kTokenKeys,  // ours: the adapter's own cross query against one lower layer's key of every token (docs/architecture.md)
+};
 
 // How many slots a node keeps: an integer count (<= 0: all) or a fraction of the node.
 struct Keep {
@@ -77,11 +81,13 @@ struct TreeConfig {
   SlotKind slot_kind = SlotKind::kStrided;
   int n_injected_layers = 0;                 // M; 0: no adapter. num_cross_attn_layers = -M in the files; positive is refused
   int depth = 3;                             // D >= 1
-  Keep keep;
+  Keep keep = {};
   int chunk_size = 1024;                     // tokens, C
   bool do_retrieval = true;
+  SelectionRule selection = SelectionRule::kCosine;
+  int selection_layer = 0;                   // token keys: which of the M layers matches, 0-based
 };
-// Throws Error{kBadAdapter}: depth from 1, chunk_size divisible by 2^(depth-1) and at least 2^depth.
+// Throws Error{kBadAdapter} unless depth and chunk_size are in range; without kPaper, chunk_size must also be divisible by 2^(depth-1) and at least 2^depth.
 void check_tree(const TreeConfig& tree, const std::string& where);
 
 }  // namespace banyan

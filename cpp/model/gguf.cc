@@ -16,6 +16,8 @@ namespace {
 
 constexpr uint32_t kMaxKeyBytes = 65535;            // of the specification
 constexpr uint64_t kMaxArrayElements = 1u << 24;    // the largest vocabularies have 2^18 tokens and about as many merges
+constexpr uint64_t kMaxEntries = 1u << 16;          // real files have dozens
+constexpr uint64_t kMaxTensors = 1u << 17;          // real files have thousands
 constexpr uint64_t kMaxAlignment = 1u << 20;
 constexpr size_t kMinEntryBytes = 8 + 4 + 1;        // of metadata: key length, type, one byte of value
 constexpr size_t kMinTensorBytes = 8 + 4 + 8 + 4 + 8;   // of a tensor description: name length, rank, one dimension, type, offset
@@ -95,8 +97,8 @@ class Reader {
     if (result_.version != 2 && result_.version != 3) unsupported("GGUF version " + std::to_string(result_.version) + " is not supported", 4);
     const uint64_t n_tensors = take<uint64_t>("the number of tensors");
     const uint64_t n_entries = take<uint64_t>("the number of metadata entries");
-    if (n_tensors > left() / kMinTensorBytes) fail(std::to_string(n_tensors) + " tensors do not fit the file", 8);
-    if (n_entries > left() / kMinEntryBytes) fail(std::to_string(n_entries) + " metadata entries do not fit the file", 16);
+    if (n_tensors > kMaxTensors || n_tensors > left() / kMinTensorBytes) fail(std::to_string(n_tensors) + " tensors are more than the limit or do not fit the file", 8);
+    if (n_entries > kMaxEntries || n_entries > left() / kMinEntryBytes) fail(std::to_string(n_entries) + " metadata entries are more than the limit or do not fit the file", 16);
     for (uint64_t i = 0; i < n_entries; ++i) read_entry();
     const uint64_t alignment = read_alignment();
     for (uint64_t i = 0; i < n_tensors; ++i) read_description(alignment);

@@ -27,7 +27,7 @@ HuggingFaceModel open_huggingface(const std::string& directory);
 Json read_json_file(const std::string& path, Code damaged);
 
 // The decoder that config.json describes. What config.json leaves out has the default of the family's configuration class in transformers;
-// keys of `parent` (the upper model, for encoder_config) come before those defaults. Sets no n_layers check beyond check_config.
+// for encoder_config, settings of `parent` (the upper model) come before those defaults.
 ModelConfig read_huggingface_config(const JsonKeys& keys, const ModelConfig* parent = nullptr);
 
 // Adds a file's tensors; a name already there throws Error{damaged}.

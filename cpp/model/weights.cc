@@ -215,6 +215,8 @@ void hash_config(const ModelConfig& config, Hash& hash) {
 void hash_tree(const TreeConfig& tree, bool is_lower_shared, Hash& hash) {
   hash.update_value(tree.semantics);
   hash.update_value(tree.slot_kind);
+  hash.update_value(tree.selection);
+  hash.update_value(tree.selection_layer);
   for (const int value : {tree.n_injected_layers, tree.depth, tree.chunk_size}) hash.update_value(value);
   for (const bool flag : {tree.do_retrieval, tree.keep.is_fraction, is_lower_shared}) hash.update_value(flag);
   hash.update_value(tree.keep.is_fraction ? 0 : tree.keep.count);

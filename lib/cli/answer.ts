@@ -3,6 +3,8 @@ import type { RunResult, Session } from '../index.js';
 import type { GenerationFlags } from './options.js';
 import type { Progress } from './progress.js';
 
+const kPhases = { select: 'choosing', encode: 'opening', prefill: 'prompt' } as const;
+
 export async function answer(
   session: Session,
   question: string,
@@ -14,7 +16,7 @@ export async function answer(
   const { maxTokens, temperature, topP, seed } = flags;
   const run = session.generate(question, { maxTokens, temperature, topP, seed, signal });
   for await (const event of run) {
-    if (event.type === 'progress') progress.update(event.phase, event.done, event.total);
+    if (event.type === 'progress') progress.update(kPhases[event.phase], event.done, event.total);
     if (event.type === 'token') {
       progress.end();
       onText(event.text);

@@ -10,7 +10,7 @@ import type { AskFlags } from './program.js';
 import { readSources } from './sources.js';
 
 export async function ask(paths: readonly string[], flags: AskFlags): Promise<void> {
-  if (paths.length + flags.document.length === 0) throw new UsageError('name a file to ask about, or a saved one with --document');
+  if (paths.length + (flags.document?.length ?? 0) === 0) throw new UsageError('name a file to ask about, or a saved one with --document');
   const progress = createProgress();
   await interruptible(async (signal) => {
     await using model = await openModel(flags, signal, progress);
@@ -26,7 +26,7 @@ export async function ask(paths: readonly string[], flags: AskFlags): Promise<vo
 const kPassages = 5;
 
 /** The end of an answer that was streamed, or all of it as one line of JSON. */
-export async function printResult(question: string, result: RunResult, isJson: boolean): Promise<void> {
+export async function printResult(question: string, result: RunResult, isJson: boolean | undefined): Promise<void> {
   const { text, finishReason, seed, usage, timings } = result;
   if (isJson) {
     const passages = await passagesOf(result, kPassages);

@@ -3,6 +3,7 @@ import { createInterface } from 'node:readline/promises';
 import type { Session } from '../index.js';
 import { answer } from './answer.js';
 import { printResult } from './ask.js';
+import { reportFailure } from './failure.js';
 import { plural } from './format.js';
 import { Interrupted, interruptible } from './interrupt.js';
 import { openModel } from './models.js';
@@ -40,7 +41,9 @@ async function turn(session: Session, question: string, flags: ChatFlags, progre
     const result = await interruptible((signal) => answer(session, question, flags, signal, progress, onText));
     await printResult(question, result, flags.json);
   } catch (error) {
-    if (!(error instanceof Interrupted) || !isTalking) throw error;
-    process.stderr.write('\n(interrupted)\n');
+    if (!isTalking) throw error;
+    // The conversation goes on: the session is as it was before this turn.
+    if (error instanceof Interrupted) process.stderr.write('\n(interrupted)\n');
+    else reportFailure(error);
   }
 }

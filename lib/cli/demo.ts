@@ -69,10 +69,15 @@ export async function demo(paths: readonly string[], flags: DemoFlags): Promise<
 }
 
 async function ask({ model, document, flags, signal, progress, say }: Demo, kind: Asked['kind'], question: string): Promise<Asked> {
-  const session = model.createSession({ documents: [document] });
+  const session = model.createSession({ documents: [document], template: null }); // the question is a text to go on with
   say(kind === 'planted' ? 'Asked about the planted sentence\n' : 'A free question (a model this small writes words, not knowledge)\n');
-  say(`  ${question}`);
-  const result = await answer(session, question, flags, signal, progress, (text) => say(text.replace(/\s*\n\s*/g, ' ')));
+  let isBegun = false;
+  const onText = (text: string): void => {
+    if (!isBegun) say(`  ${question}`); // not before the bars are gone
+    isBegun = true;
+    say(text.replace(/\s+/g, ' '));
+  };
+  const result = await answer(session, question, flags, signal, progress, onText);
   say('\n');
   const isRight = kind === 'planted' ? result.text.trim().startsWith(kFact.answer) : null;
   if (isRight !== null) say(`  ${isRight ? 'right' : 'wrong'}: the text says "${kFact.answer}"\n`);

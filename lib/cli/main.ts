@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 /** banyan: the command line. */
 import { CommanderError } from 'commander';
 import { createProgram } from './program.js';

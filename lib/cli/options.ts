@@ -19,7 +19,7 @@ export interface ModelFlags {
   adapter?: string;
   device: 'auto' | 'cpu' | 'cuda';
   threads?: number;
-  json: boolean;
+  json?: boolean;
 }
 
 export interface GenerationFlags {
@@ -31,7 +31,7 @@ export interface GenerationFlags {
 
 export interface SessionFlags {
   system?: string;
-  document: string[];
+  document?: string[];
 }
 
 export function addModelOptions(command: Command): Command {
@@ -40,7 +40,7 @@ export function addModelOptions(command: Command): Command {
     .option('-a, --adapter <path>', 'adapter directory (default: the demo model has its own, another model none)')
     .addOption(new Option('--device <name>', 'where to compute').choices(['auto', 'cpu', 'cuda']).default('auto'))
     .option('--threads <n>', 'CPU threads (default: one per physical core)', integer(1, 1024))
-    .option('--json', 'print JSON, and nothing else, on the standard output', false);
+    .option('--json', 'print JSON, and nothing else, on the standard output');
 }
 
 export function addGenerationOptions(command: Command, defaults: { maxTokens?: number; temperature: number }): Command {
@@ -54,5 +54,5 @@ export function addGenerationOptions(command: Command, defaults: { maxTokens?: n
 export function addSessionOptions(command: Command): Command {
   return command
     .option('-s, --system <text>', 'system prompt')
-    .option('-d, --document <file>', 'a document saved by `banyan compress`; may be repeated', collect, []);
+    .option('-d, --document <file>', 'a document saved by `banyan compress`; may be repeated', collect);
 }

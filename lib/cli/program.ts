@@ -18,8 +18,8 @@ import { inspect } from './inspect.js';
 
 export type AskFlags = ModelFlags & GenerationFlags & SessionFlags & { question: string[] };
 export type ChatFlags = ModelFlags & GenerationFlags & SessionFlags;
-export type CompressFlags = ModelFlags & { output: string; eager: boolean };
-export type InspectFlags = { json: boolean };
+export type CompressFlags = ModelFlags & { output: string; eager?: boolean };
+export type InspectFlags = { json?: boolean };
 export type DemoFlags = ModelFlags & GenerationFlags & { question?: string; plant: boolean };
 
 export function createProgram(): Command {
@@ -32,10 +32,14 @@ export function createProgram(): Command {
 
   const asking = program.command('ask').description('ask about files').argument('[files...]', 'texts to read; - is the standard input');
   asking.requiredOption('-q, --question <text>', 'the question; may be repeated, the files are read once', collect);
-  addSessionOptions(addGenerationOptions(addModelOptions(asking), { temperature: 0 })).action((files: string[], flags: AskFlags) => ask(files, flags));
+  addSessionOptions(addGenerationOptions(addModelOptions(asking), { temperature: 0 })).action((files: string[], flags: AskFlags) =>
+    ask(files, flags),
+  );
 
   const chatting = program.command('chat').description('talk, with files if there are any').argument('[files...]', 'texts to read');
-  addSessionOptions(addGenerationOptions(addModelOptions(chatting), { temperature: 0.7 })).action((files: string[], flags: ChatFlags) => chat(files, flags));
+  addSessionOptions(addGenerationOptions(addModelOptions(chatting), { temperature: 0.7 })).action((files: string[], flags: ChatFlags) =>
+    chat(files, flags),
+  );
 
   const compressing = program
     .command('compress')
@@ -43,14 +47,14 @@ export function createProgram(): Command {
     .argument('<files...>', 'texts to read, in this order');
   addModelOptions(compressing)
     .requiredOption('-o, --output <file>', 'the saved document, e.g. book.banyan')
-    .option('--eager', 'compute every node now, so that no question has to', false)
+    .option('--eager', 'compute every node now, so that no question has to')
     .action((files: string[], flags: CompressFlags) => compress(files, flags));
 
   program
     .command('inspect')
     .description('what is in a model, an adapter or a saved document')
     .argument('<path>', 'GGUF file, model directory, adapter directory or .banyan file')
-    .option('--json', 'print JSON, and nothing else, on the standard output', false)
+    .option('--json', 'print JSON, and nothing else, on the standard output')
     .action((path: string, flags: InspectFlags) => inspect(path, flags));
 
   const showing = program.command('demo').description('read a long text with the demo model and show what happened');

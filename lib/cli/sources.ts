@@ -6,7 +6,7 @@ import type { Progress } from './progress.js';
 export async function readSources(
   model: Model,
   paths: readonly string[],
-  saved: readonly string[],
+  saved: readonly string[] | undefined,
   signal: AbortSignal,
   progress: Progress,
 ): Promise<BanyanDocument[]> {
@@ -15,7 +15,7 @@ export async function readSources(
     const onProgress = ({ done, total }: { done: number; total: number }): void => progress.update(`reading ${title}`, done, total);
     documents.push(await model.compress(pieces(), { title, signal, onProgress }));
   }
-  for (const path of saved) documents.push(await model.openDocument(path, { signal }));
+  for (const path of saved ?? []) documents.push(await model.openDocument(path, { signal }));
   progress.end();
   return documents;
 }

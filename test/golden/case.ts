@@ -85,12 +85,25 @@ export function readCase(directory: string): GoldenCase {
   for (const file of kCaseFiles) {
     if (!existsSync(join(directory, file))) throw new Error(`${join(directory, file)} is missing`);
   }
-  const inputs = readObject(join(directory, 'inputs.json'));
-  const expected = readObject(join(directory, 'expected.json'));
+  const config = readObject(join(directory, 'config.json')) as { semantics?: Semantics };
+  const inputs = readObject(join(directory, 'inputs.json')) as unknown as Inputs;
+  const expected = readObject(join(directory, 'expected.json')) as unknown as Expected;
   const tensors = readTensors(join(directory, 'expected.safetensors'));
-  return expected['semantics'] === 'paper' || inputs['document_ids'] !== undefined
-    ? paperCase(directory, inputs, expected, tensors)
-    : releasedCase(directory, inputs, expected, tensors);
+  const ids = Int32Array.from(inputs.input_ids.flat());
+  const query = Array.isArray(inputs.query_length) ? inputs.query_length[0] : inputs.query_length;
+  const own = ownExpectation(config.semantics ?? 'released', expected, tensors);
+  const corrected = correctedExpectation(expected, tensors, ids.length);
+  return {
+    name: basename(directory),
+    directory,
+    document: Int32Array.from(inputs.document_ids ?? inputs.encoder_input_ids!.flat(2)),
+    mask: inputs.encoder_attention_mask ? Uint8Array.from(inputs.encoder_attention_mask.flat(2)) : undefined,
+    chunkSize: chunkSizeOf(expected),
+    ids,
+    queryIndex: query === null || query === undefined ? undefined : query - 1,
+    maxNewTokens: inputs.max_new_tokens,
+    expectations: corrected === undefined ? [own] : [own, corrected],
+  };
 }
 
 function readObject(path: string): Record<string, unknown> {
@@ -99,17 +112,19 @@ function readObject(path: string): Record<string, unknown> {
   return value as Record<string, unknown>;
 }
 
-// ---- released: one file of the authors' code ----
-
-interface ReleasedInputs {
-  encoder_input_ids: number[][][];
+interface Inputs {
+  /** The whole document; without it the chunks are. */
+  document_ids?: number[];
+  encoder_input_ids: number[][][] | null;
   encoder_attention_mask: number[][][] | null;
   input_ids: number[] | number[][];
   query_length: number | number[] | null;
   max_new_tokens: number;
 }
-interface ReleasedExpected {
-  ctx_len: number;
+
+interface Expected {
+  ctx_len?: number;
+  chunk_size?: number;
   n_ctx: number;
   M: number;
   levels: { nodes: { chunk: number; start: number; end: number }[] }[];
@@ -118,48 +133,38 @@ interface ReleasedExpected {
   variant_corrected?: { chosen: ('left' | 'right')[][]; greedy: number[]; last_logits_checksum: Checksum };
 }
 
-function releasedCase(directory: string, rawInputs: object, rawExpected: object, tensors: Tensors): GoldenCase {
-  const inputs = rawInputs as ReleasedInputs;
-  const expected = rawExpected as ReleasedExpected;
-  const ids = Int32Array.from(inputs.input_ids.flat());
-  const query = Array.isArray(inputs.query_length) ? inputs.query_length[0] : inputs.query_length;
-  const released: Expectation = {
-    semantics: 'released',
+function chunkSizeOf({ chunk_size, ctx_len }: Expected): number {
+  const size = chunk_size ?? ctx_len;
+  if (size === undefined) throw new Error('expected.json has neither chunk_size nor ctx_len');
+  return size;
+}
+
+function ownExpectation(semantics: Semantics, expected: Expected, tensors: Tensors): Expectation {
+  const greedy = (tokens: number[], name: string): Greedy => {
+    const logits = tensors.get(name);
+    return logits === undefined ? { tokens } : { tokens, logits };
+  };
+  const { cached, recomputed } = expected.greedy;
+  return {
+    semantics,
     spans: expected.levels.flatMap((level) => level.nodes.map((node) => ({ chunk: node.chunk, begin: node.start, end: node.end }))),
     positions: tensor(tensors, 'injected_positions').data,
     logits: { first: expected.logits_positions[0], tensor: tensor(tensors, 'logits') },
-    cached: { tokens: expected.greedy.cached, ...optionalLogits(tensors, 'greedy.cached.logits') },
-    ...(expected.greedy.recomputed === null
-      ? {}
-      : { recomputed: { tokens: expected.greedy.recomputed, ...optionalLogits(tensors, 'greedy.recomputed.logits') } }),
-    kv: releasedKv(tensors, expected.M),
-  };
-  const variant = expected.variant_corrected;
-  const expectations = variant === undefined ? [released] : [released, correctedExpectation(expected, variant, tensors, ids.length)];
-  return {
-    name: basename(directory),
-    directory,
-    document: Int32Array.from(inputs.encoder_input_ids.flat(2)),
-    mask: inputs.encoder_attention_mask === null ? undefined : Uint8Array.from(inputs.encoder_attention_mask.flat(2)),
-    chunkSize: expected.ctx_len,
-    ids,
-    queryIndex: query === null || query === undefined ? undefined : query - 1,
-    maxNewTokens: inputs.max_new_tokens,
-    expectations,
+    cached: greedy(cached, 'greedy.cached.logits'),
+    ...(recomputed === null ? {} : { recomputed: greedy(recomputed, 'greedy.recomputed.logits') }),
+    kv: storedKv(tensors, expected.M),
   };
 }
 
-function correctedExpectation(
-  expected: ReleasedExpected,
-  variant: NonNullable<ReleasedExpected['variant_corrected']>,
-  tensors: Tensors,
-  nIds: number,
-): Expectation {
+// What an independent implementation says the corrected variant of a released case does.
+function correctedExpectation(expected: Expected, tensors: Tensors, nIds: number): Expectation | undefined {
+  const variant = expected.variant_corrected;
+  if (variant === undefined) return undefined;
   const last = tensors.get('variant.logits.last');
   const positions = tensors.get('variant.injected_positions')?.data;
   return {
     semantics: 'corrected',
-    spans: spansOf(variant.chosen, expected.n_ctx, expected.ctx_len),
+    spans: spansOf(variant.chosen, expected.n_ctx, chunkSizeOf(expected)),
     ...(positions === undefined ? {} : { positions }),
     ...(last === undefined ? {} : { logits: { first: nIds - 1, tensor: last } }),
     checksum: variant.last_logits_checksum,
@@ -185,9 +190,9 @@ export function spansOf(chosen: readonly (readonly ('left' | 'right')[])[], nChu
   return spans;
 }
 
-// kv.{i}.{k_after,v}[.head|.tail]: [R, g, T, d], or the first (last) columns of the first (last) row [g, c, d].
-// Where the keys after the second rotation are not stored, they equal the keys before it.
-function releasedKv(tensors: Tensors, nLayers: number): KvPiece[] {
+// kv.{i}.{k_after,v}: by rows [R, g, T, d], or flat [g, slots, d]; where large only .head and .tail [g, c, d], the first columns of the first row
+// and the last of the last. Where the keys after the second rotation are not stored, they equal the keys before it.
+function storedKv(tensors: Tensors, nLayers: number): KvPiece[] {
   const nSlots = tensor(tensors, 'injected_positions').data.length;
   const pieces: KvPiece[] = [];
   for (let layer = 0; layer < nLayers; layer++) {
@@ -196,15 +201,15 @@ function releasedKv(tensors: Tensors, nLayers: number): KvPiece[] {
       const stored = (suffix: string): Tensor | undefined => names.map((name) => tensors.get(`kv.${layer}.${name}${suffix}`)).find(Boolean);
       const full = stored('');
       if (full !== undefined) {
-        const [rows, heads, slots, dim] = dims(full, 4);
+        const [rows, heads, slots, dim] = full.shape.length === 3 ? [1, ...sizes(full, 3)] : sizes(full, 4);
         for (let row = 0; row < rows!; row++)
           pieces.push(headMajor(full, layer, kind, row * slots!, heads!, slots!, dim!, row * heads! * slots! * dim!));
         continue;
       }
       for (const suffix of ['.head', '.tail']) {
         const part = stored(suffix);
-        if (part === undefined) continue;
-        const [heads, slots, dim] = dims(part, 3);
+        if (part === undefined) throw new Error(`expected.safetensors has no ${kind} of layer ${layer}`);
+        const [heads, slots, dim] = sizes(part, 3);
         pieces.push(headMajor(part, layer, kind, suffix === '.head' ? 0 : nSlots - slots!, heads!, slots!, dim!, 0));
       }
     }
@@ -225,68 +230,13 @@ function headMajor(
   return { layer, kind, firstSlot, slots, heads, dim, headStride: slots * dim, slotStride: dim, offset, data };
 }
 
-// ---- paper: one file of our own reference ----
-
-interface PaperInputs {
-  document_ids: number[] | number[][];
-  chunk_size: number;
-  input_ids: number[];
-  query_length?: number | null;
-  max_new_tokens: number;
-}
-interface PaperExpected {
-  nodes?: { chunk: number; begin?: number; start?: number; end: number }[];
-  levels?: { nodes: { chunk: number; start: number; end: number }[] }[];
-  logits_positions?: [number, number];
-  greedy: { cached: number[]; recomputed?: number[] | null };
-}
-
-function paperCase(directory: string, rawInputs: object, rawExpected: object, tensors: Tensors): GoldenCase {
-  const inputs = rawInputs as PaperInputs;
-  const expected = rawExpected as PaperExpected;
-  const nodes: { chunk: number; begin?: number; start?: number; end: number }[] | undefined =
-    expected.nodes ?? expected.levels?.flatMap((level) => level.nodes);
-  const positions = (tensors.get('slot_positions') ?? tensors.get('injected_positions'))?.data;
-  const logits = tensors.get('logits');
-  return {
-    name: basename(directory),
-    directory,
-    document: Int32Array.from(inputs.document_ids.flat()),
-    mask: undefined,
-    chunkSize: inputs.chunk_size,
-    ids: Int32Array.from(inputs.input_ids.flat()),
-    queryIndex: inputs.query_length === null || inputs.query_length === undefined ? undefined : inputs.query_length - 1,
-    maxNewTokens: inputs.max_new_tokens,
-    expectations: [
-      {
-        semantics: 'paper',
-        ...(nodes === undefined ? {} : { spans: nodes.map((node) => ({ chunk: node.chunk, begin: (node.begin ?? node.start)!, end: node.end })) }),
-        ...(positions === undefined ? {} : { positions }),
-        ...(logits === undefined ? {} : { logits: { first: expected.logits_positions?.[0] ?? 0, tensor: logits } }),
-        cached: { tokens: expected.greedy.cached, ...optionalLogits(tensors, 'greedy.cached.logits') },
-        ...(expected.greedy.recomputed === null || expected.greedy.recomputed === undefined
-          ? {}
-          : { recomputed: { tokens: expected.greedy.recomputed, ...optionalLogits(tensors, 'greedy.recomputed.logits') } }),
-        kv: [],
-      },
-    ],
-  };
-}
-
-// ---- tensors ----
-
 function tensor(tensors: Tensors, name: string): Tensor {
   const found = tensors.get(name);
   if (found === undefined) throw new Error(`expected.safetensors has no tensor ${name}`);
   return found;
 }
 
-function optionalLogits(tensors: Tensors, name: string): { logits?: Tensor } {
-  const logits = tensors.get(name);
-  return logits === undefined ? {} : { logits };
-}
-
-function dims(tensor: Tensor, n: number): readonly number[] {
+function sizes(tensor: Tensor, n: number): readonly number[] {
   if (tensor.shape.length !== n) throw new Error(`expected.safetensors: a tensor has ${tensor.shape.length} dimensions instead of ${n}`);
   return tensor.shape;
 }

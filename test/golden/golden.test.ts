@@ -1,5 +1,6 @@
-import { existsSync } from 'node:fs';
-import { basename } from 'node:path';
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { findCases, spansOf } from './case.js';
@@ -53,4 +54,57 @@ describe('the comparison itself', () => {
     expect(report.passed).toBe(false);
     expect(report.error).toMatch(/config\.json is missing/);
   });
+});
+
+describe('a single wrong number is noticed', () => {
+  interface Stored {
+    greedy: { cached: number[]; recomputed: number[] };
+    levels: { nodes: { start: number }[] }[];
+    variant_corrected: { greedy: number[]; chosen: string[][]; last_logits_checksum: { sum: number } };
+  }
+  async function runTampered(change: (folder: string) => void): Promise<boolean> {
+    const folder = mkdtempSync(join(tmpdir(), 'banyan-tampered-'));
+    try {
+      cpSync(fixtures('sharedllm/07-eight-chunks-short-rows'), folder, { recursive: true });
+      change(folder);
+      return (await runCase(loadNative(), folder)).passed;
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  }
+  const inJson = (change: (stored: Stored) => void) => (folder: string) => {
+    const path = join(folder, 'expected.json');
+    const stored = JSON.parse(readFileSync(path, 'utf8')) as Stored;
+    change(stored);
+    writeFileSync(path, JSON.stringify(stored));
+  };
+  // Adds 0.001 to the last float of a tensor, or 1 to an integer.
+  const inTensor = (name: string) => (folder: string) => {
+    const path = join(folder, 'expected.safetensors');
+    const bytes = readFileSync(path);
+    const length = Number(bytes.readBigUInt64LE(0));
+    const header = JSON.parse(bytes.toString('utf8', 8, 8 + length)) as Record<string, { dtype: string; data_offsets: [number, number] }>;
+    const at = 8 + length + header[name]!.data_offsets[1] - 4;
+    if (header[name]!.dtype === 'I32') bytes.writeInt32LE(bytes.readInt32LE(at) + 1, at);
+    else bytes.writeFloatLE(bytes.readFloatLE(at) + 1e-3, at);
+    writeFileSync(path, bytes);
+  };
+
+  test('untouched, it agrees', async () => expect(await runTampered(() => {})).toBe(true));
+  test.each([
+    ['a cached greedy token', inJson(({ greedy }) => greedy.cached[15]!++)],
+    ['a recomputed greedy token', inJson(({ greedy }) => greedy.recomputed[15]!++)],
+    ['a node', inJson(({ levels }) => levels[0]!.nodes[7]!.start++)],
+    ['a corrected token', inJson((stored) => stored.variant_corrected.greedy[3]!++)],
+    ['a corrected choice', inJson((stored) => (stored.variant_corrected.chosen[0]![2] = 'left'))],
+    ['a corrected checksum', inJson((stored) => (stored.variant_corrected.last_logits_checksum.sum += 1))],
+    ['a slot position', inTensor('injected_positions')],
+    ['a logit', inTensor('logits')],
+    ['a greedy logit', inTensor('greedy.cached.logits')],
+    ['a recomputed logit', inTensor('greedy.recomputed.logits')],
+    ['a key', inTensor('kv.1.k_after')],
+    ['a value', inTensor('kv.0.v')],
+    ['a corrected logit', inTensor('variant.logits.last')],
+    ['a corrected position', inTensor('variant.injected_positions')],
+  ] as const)('%s', async (_, change) => expect(await runTampered(change)).toBe(false));
 });

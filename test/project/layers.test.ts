@@ -30,18 +30,24 @@ const cpp = [...filesOf('cpp', /\.(h|cc|inl)$/), ...filesOf('cuda', /\.(cu|cuh|h
 const roomOf = (file: string): string => (file.startsWith('cuda/') ? 'cuda' : file.split('/')[1]!);
 
 describe('includes follow the layers', () => {
-  test('there are sources', () => expect(cpp.length).toBeGreaterThan(10));
-  test.each(cpp)('%s', (file) => {
-    const room = roomOf(file);
-    expect(Object.keys(kMayInclude)).toContain(room);
-    // A quoted include without a folder is a file of the same room.
-    const isOwn = (target: string): boolean => !target.includes('/') && cpp.includes(`${file.slice(0, file.lastIndexOf('/'))}/${target}`);
-    const quoted = [...read(file).matchAll(/^\s*#\s*include\s+"([^"]+)"/gm)].map((match) => match[1]!).filter((target) => !isOwn(target));
-    const foreign = quoted.map((target) => target.split('/')[0]!).filter((target) => !kMayInclude[room]!.includes(target));
-    expect(foreign).toEqual([]);
+  // A quoted include without a folder is a file of the same room.
+  const includesOf = (file: string): string[] => {
+    const folder = file.slice(0, file.lastIndexOf('/'));
+    const targets = [...read(file).matchAll(/^\s*#\s*include\s+"([^"]+)"/gm)].map((match) => match[1]!);
+    return targets.filter((target) => target.includes('/') || !cpp.includes(`${folder}/${target}`));
+  };
+  test('every room is known', () => {
+    expect(cpp.length).toBeGreaterThan(10);
+    expect([...new Set(cpp.map(roomOf))].filter((room) => !(room in kMayInclude))).toEqual([]);
   });
-  test.each(cpp.filter((file) => !['addon', 'cuda'].includes(roomOf(file))))('%s knows neither Node nor CUDA', (file) => {
-    expect(read(file)).not.toMatch(/#\s*include\s+[<"](napi|node_api|js_native_api|cuda)/);
+  test.each(Object.entries(kMayInclude))('%s includes at most %j', (room, allowed) => {
+    const foreign = (file: string): string[] => includesOf(file).filter((target) => !allowed.includes(target.split('/')[0]!));
+    const found = cpp.filter((file) => roomOf(file) === room).flatMap((file) => foreign(file).map((target) => `${file} includes ${target}`));
+    expect(found).toEqual([]);
+  });
+  test('only addon knows Node, only cuda knows CUDA', () => {
+    const others = cpp.filter((file) => !['addon', 'cuda'].includes(roomOf(file)));
+    expect(others.filter((file) => /#\s*include\s+[<"](napi|node_api|js_native_api|cuda)/.test(read(file)))).toEqual([]);
   });
 });
 
@@ -58,11 +64,15 @@ describe('size', () => {
   });
 });
 
-describe('sources.gypi', () => {
+describe('source lists', () => {
   const { variables } = JSON.parse(read('sources.gypi')) as { variables: Record<string, string[]> };
   const listed = Object.values(variables).flat();
-  test('lists every source once', () => {
+  test('sources.gypi lists every source once', () => {
     expect([...listed].sort()).toEqual(filesOf('cpp', /\.cc$/));
+  });
+  test('test/cpp/CMakeLists.txt lists every test source', () => {
+    const inCmake = [...read('test/cpp/CMakeLists.txt').matchAll(/\b(?:ops|model|engine)\/\w+\.cc/g)].map((match) => `test/cpp/${match[0]}`);
+    expect(inCmake.sort()).toEqual(filesOf('test/cpp', /\.cc$/));
   });
   test('both builds name every group', () => {
     const gyp = read('binding.gyp');

@@ -12,7 +12,8 @@ def tokenizer(args) -> None:
     from . import bpe, data, words
 
     folder = Path(args.data)
-    texts = data.sample_texts(folder / "books-train.jsonl.xz", 5) + data.sample_texts(folder / "docs-train.jsonl.xz", 5, 6000)
+    texts = data.sample_texts(folder / "books-train.jsonl.xz", 5)
+    texts += data.sample_texts(folder / "docs-train.jsonl.xz", 5, 6000)
     out = Path(args.output)
     out.mkdir(parents=True, exist_ok=True)
     bpe.train(texts, args.size, words.KEYS + words.VALUES).save(out / "tokenizer.json")
@@ -22,6 +23,30 @@ def base(args) -> None:
     from . import base
 
     base.train(args)
+
+
+def sharedllm(args) -> None:
+    from . import adapter
+
+    adapter.train(args)
+
+
+def golden(args) -> None:
+    from . import golden
+
+    golden.write_all(Path(args.output), args.seed)
+
+
+def check(args) -> None:
+    from . import check
+
+    raise SystemExit(check.main([Path(f) for f in args.folders]))
+
+
+def evaluate(args) -> None:
+    from . import eval
+
+    eval.main(args)
 
 
 def main() -> None:
@@ -35,16 +60,41 @@ def main() -> None:
         sub.add_argument("--data", default=str(DATA))
         sub.add_argument("--work", default=str(ROOT / "train" / ".work"), help="token caches, checkpoints, metrics")
         sub.add_argument("--device", default="cpu")
-        sub.add_argument("--threads", type=int, default=2)
+        sub.add_argument("--threads", type=int, default=1)
         sub.add_argument("--seed", type=int, default=1)
         return sub
 
     sub = command("tokenizer", tokenizer, "models/banyan-demo")
     sub.add_argument("--size", type=int, default=2048)
     sub = command("base", base, "models/banyan-demo")
-    sub.add_argument("--steps", type=int, default=2000)
-    sub.add_argument("--rate", type=float, default=3e-3)
+    sub.add_argument("--steps", type=int, default=4000)
+    sub.add_argument("--minutes", type=float, default=1e9, help="ends then, if the steps are not over before")
+    sub.add_argument("--rate", type=float, default=2e-3)
     sub.add_argument("--every", type=int, default=200)
+    sub = command("sharedllm", sharedllm, "models/banyan-demo-adapter")
+    sub.add_argument("--base", default=str(ROOT / "models" / "banyan-demo"))
+    sub.add_argument("--steps", type=int, default=500)
+    sub.add_argument("--minutes", type=float, default=1e9)
+    sub.add_argument("--rate", type=float, default=2e-3)
+    sub.add_argument("--every", type=int, default=50)
+    sub.add_argument("--layers", type=int, default=3, help="M, the number of injecting layers")
+    sub.add_argument("--depth", type=int, default=2)
+    sub.add_argument("--last-p", default="32")
+    sub.add_argument("--slot-kind", default="mean", choices=["mean", "strided"])
+    sub.add_argument("--chunk-size", type=int, default=256)
+    sub.add_argument("--mix-after", type=int, default=100, help="step from which old slots are mixed in")
+    sub.add_argument("--mix", type=int, default=8000, help="at most so many of them")
+    sub.add_argument("--name", default="adapter", help="folder of checkpoint and metrics in --work")
+    sub = command("golden", golden, "test/fixtures/paper")
+    sub.set_defaults(seed=7)
+    sub = command("eval", evaluate, "models/banyan-demo-adapter")
+    sub.add_argument("--base", default=str(ROOT / "models" / "banyan-demo"))
+    sub.add_argument("--chunks", default="2,16,64,128,300")
+    sub.add_argument("--documents", type=int, default=8)
+    sub.add_argument("--facts", type=int, default=16, help="facts planted in a document, each asked once")
+    sub = command("check", check, "")
+    sub.add_argument("folders", nargs="*", default=[str(ROOT.parent / "shared" / "fixtures" / "sharedllm"),
+                                                    str(ROOT / "test" / "fixtures" / "paper")])
     args = parser.parse_args()
     args.function(args)
 

@@ -65,8 +65,8 @@ def train(args) -> None:
         export.base(model, out)
         return numbers
 
-    loop.run(model, step_loss, steps=args.steps, peak=args.rate, warmup=60, decay=0.05, folder=Path(args.work) / "base",
-             rngs=[rng, valid_rng], every=args.every, report=report)
+    loop.run(model, step_loss, steps=args.steps, minutes=args.minutes, peak=args.rate, warmup=60, decay=0.05,
+             folder=Path(args.work) / "base", rngs=[rng, valid_rng], every=args.every, report=report)
 
 
 @torch.no_grad()

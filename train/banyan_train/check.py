@@ -62,7 +62,8 @@ def check_case(folder: Path) -> dict[str, float]:
     rows = arrays["injected_positions"].shape[0]
     for i in range(model.tree.layers):
         groups = memory.keys[i].shape[1]
-        for name, have in (("k_before", memory.keys[i]), ("k_after", memory.rotated(i, model.config)), ("v", memory.values[i])):
+        after = memory.rotated(i, model.config)
+        for name, have in (("k_before", memory.keys[i]), ("k_after", after), ("v", memory.values[i])):
             have = have[0] if paper else have[0].unflatten(1, (rows, -1)).transpose(0, 1)
             if f"kv.{i}.{name}" in arrays:
                 out[name] = max(out.get(name, 0), difference(have, arrays[f"kv.{i}.{name}"]))

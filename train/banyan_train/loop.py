@@ -12,11 +12,10 @@ import torch
 from torch import Tensor, nn
 
 
-def rate(step: int, steps: int, peak: float, warmup: int) -> float:
-    """Linear warm-up, then a cosine down to 5 % of the peak."""
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    return peak * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup))))
+def rate(step: int, done: float, peak: float, warmup: int) -> float:
+    """Linear warm-up over `warmup` steps, then a cosine of the share that is done, down to 3 % of the peak."""
+    falling = peak * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * done)))
+    return min(1.0, (step + 1) / warmup) * falling
 
 
 def optimizer(parameters: Iterable[tuple[str, nn.Parameter]], peak: float, decay: float) -> torch.optim.AdamW:
@@ -46,6 +45,7 @@ def run(
     step_loss: Callable[[int], tuple[Tensor, dict[str, float], int]],
     *,
     steps: int,
+    minutes: float,
     peak: float,
     warmup: int,
     decay: float,
@@ -54,7 +54,7 @@ def run(
     every: int,
     report: Callable[[int], dict],
 ) -> None:
-    """Trains `model`; continues from `folder`/checkpoint.pt if it is there.
+    """Trains `model` for `steps` steps or `minutes`, whatever is over first; continues from `folder`/checkpoint.pt.
 
     `step_loss(step)` gives the loss, numbers to log and the count of tokens; `report(step)` is called every
     `every` steps (validation, early export).
@@ -62,12 +62,12 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.pt"
     adam = optimizer(model.named_parameters(), peak, decay)
-    begin, seen = 0, 0
+    begin, seen, spent = 0, 0, 0.0
     if checkpoint.exists():
-        state = torch.load(checkpoint, map_location="cpu")
+        state = torch.load(checkpoint, map_location="cpu", weights_only=False)
         model.load_state_dict(state["model"])
         adam.load_state_dict(state["adam"])
-        begin, seen = state["step"], state["tokens"]
+        begin, seen, spent = state["step"], state["tokens"], state["minutes"]
         for rng, kept in zip(rngs, state["rngs"]):
             rng.bit_generator.state = kept
     started, window_tokens, window_start = time.time(), 0, time.time()
@@ -78,9 +78,12 @@ def run(
             log.flush()
             print(" ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()), flush=True)
 
-        for step in range(begin, steps):
+        elapsed = lambda: spent + (time.time() - started) / 60
+        step, done = begin, 0.0
+        while done < 1:
+            done = min(1.0, max((step + 1) / steps, elapsed() / minutes))
             for group in adam.param_groups:
-                group["lr"] = rate(step, steps, peak, warmup)
+                group["lr"] = rate(step, done, peak, warmup)
             loss, numbers, tokens = step_loss(step)
             adam.zero_grad()
             loss.backward()
@@ -90,11 +93,12 @@ def run(
             window_tokens += tokens
             if step % 20 == 19 or step == begin:
                 now = time.time()
-                write({"step": step + 1, "tokens": seen, "minutes": (now - started) / 60, "loss": loss.item(),
+                write({"step": step + 1, "tokens": seen, "minutes": elapsed(), "loss": loss.item(),
                        **numbers, "tokens_per_second": window_tokens / (now - window_start)})
                 window_tokens, window_start = 0, now
-            if (step + 1) % every == 0 or step + 1 == steps:
+            if (step + 1) % every == 0 or done == 1:
                 write({"step": step + 1, **report(step + 1)})
                 save(checkpoint, {"model": model.state_dict(), "adam": adam.state_dict(), "step": step + 1,
-                                  "tokens": seen, "rngs": [r.bit_generator.state for r in rngs]})
+                                  "tokens": seen, "minutes": elapsed(), "rngs": [r.bit_generator.state for r in rngs]})
                 window_tokens, window_start = 0, time.time()
+            step += 1

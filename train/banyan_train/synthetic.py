@@ -17,7 +17,8 @@ FACTS = [" The code word of", "\n\nThe code word of", " The code word of the", "
          " It is known that the", " The name of", " And the"]
 ENDINGS = [".", ".", ".", ".\n\n", "!", ",", ";"]
 QUESTIONS = ["\n\nThe code word of", "The code word of", "\n\nThe code word of the", " So the code word of",
-             "\n\nWhat is the code word of it? The code word of", "\n\nQuestion: What is the secret?\nAnswer: The secret of the",
+             "\n\nWhat is the code word of it? The code word of",
+             "\n\nQuestion: What is the secret?\nAnswer: The secret of the",
              " It is known that the", "\n\nAs was said before, the", "\n\nThe name of", " Remember: the code word of"]
 
 
