@@ -31,7 +31,8 @@ struct AttendJob {
 struct QueryTile {
   int64_t first_token;
   int n_tokens, first_head, n_heads, kv_head;
-  int64_t padded_dim;   // C rounded up to whole packed columns
+  int64_t padded_dim;   // C rounded up to whole packed columns; room only, what lies beyond whole vectors is never read
+  int64_t vector_dim;   // C rounded up to whole vectors
   float* q;             // [rows, C], times scale
   float* o;             // [rows, padded C]
   float* m;             // [rows] maximum of the scores so far
@@ -46,6 +47,7 @@ struct QueryTile {
 inline QueryTile lay_out(const AttendArgs& a, std::byte* scratch) {
   QueryTile tile{};
   tile.padded_dim = round_up(a.head_dim, kTileCols);
+  tile.vector_dim = round_up(a.head_dim, kLanes);
   float* at = reinterpret_cast<float*>(scratch);
   const auto take = [&at](int64_t n_floats) { float* taken = at; at += round_up(n_floats, 16); return taken; };
   tile.q = take(kQueryRows * int64_t{a.head_dim});
@@ -76,37 +78,47 @@ inline void load_queries(const AttendArgs& a, QueryTile& tile) {
   std::memset(tile.o, 0, static_cast<size_t>(tile.n_rows() * tile.padded_dim) * sizeof(float));
 }
 
-// One key or value row as floats, zero up to padded_dim.
-inline void load_row(const KvView& kv, const void* side, int64_t n, int kv_head, int head_dim, int64_t padded_dim, float* to) {
+// Hands one key or value row to a sink of dequant.inl.
+template <class Sink>
+BANYAN_INLINE void load_row(const KvView& kv, const void* side, int64_t n, int kv_head, int head_dim, Sink sink) {
   const int64_t at = n * kv.row_stride + kv_head * kv.head_stride;
-  if (kv.dtype == DType::kF16) decode_floats<DType::kF16>(static_cast<const uint8_t*>(side) + 2 * at, head_dim, to);
-  else decode_floats<DType::kF32>(static_cast<const uint8_t*>(side) + 4 * at, head_dim, to);
-  for (int64_t c = head_dim; c < padded_dim; ++c) to[c] = 0.0f;
+  const int n_element_bytes = kv.dtype == DType::kF16 ? 2 : 4;
+  const uint8_t* row = static_cast<const uint8_t*>(side) + at * n_element_bytes;
+  // The row of the next tile comes while this one is worked on: storing what was read, the memory's own prefetchers fall behind.
+  const uint8_t* next = row + kKeyTile * kv.row_stride * n_element_bytes;
+  for (int i = 0; i < head_dim * n_element_bytes; i += 64) BANYAN_PREFETCH(next + i);
+  if (kv.dtype == DType::kF16) decode_row<DType::kF16>(row, head_dim, sink);
+  else decode_row<DType::kF32>(row, head_dim, sink);
 }
+
+// Sinks that write whole vectors, so that a short row is followed by zeros.
+struct StoreWhole {
+  float* out;
+  BANYAN_INLINE void put(int64_t at, int, Vec x) { store(out + at, x); }
+  BANYAN_INLINE void put_n(int64_t at, Vec x, int) { store(out + at, x); }
+};
+struct StorePacked {  // into one row of packed tiles of columns
+  float* out;
+  BANYAN_INLINE void put(int64_t at, int, Vec x) { store(out + at / kTileCols * kTileCols * kKeyTile + at % kTileCols, x); }
+  BANYAN_INLINE void put_n(int64_t at, Vec x, int) { put(at, 0, x); }
+};
 
 // Keys become columns: packed [C][kTileCols] per kTileCols keys, zero beyond n_keys.
 inline void load_keys(const AttendArgs& a, QueryTile& tile, int64_t n, int n_keys) {
   for (int i = 0; i < round_up(n_keys, kTileCols); i += kLanes) {
     for (int j = 0; j < kLanes; ++j) {
       float* to = tile.rows + j * tile.padded_dim;
-      if (i + j < n_keys) load_row(a.kv, a.kv.k, n + i + j, tile.kv_head, a.head_dim, tile.padded_dim, to);
-      else std::memset(to, 0, static_cast<size_t>(tile.padded_dim) * sizeof(float));
+      if (i + j < n_keys) load_row(a.kv, a.kv.k, n + i + j, tile.kv_head, a.head_dim, StoreWhole{to});
+      else std::memset(to, 0, static_cast<size_t>(a.head_dim) * sizeof(float));
     }
     float* packed = tile.keys + i / kTileCols * kTileCols * tile.padded_dim + i % kTileCols;
-    for (int64_t c = 0; c < tile.padded_dim; c += kLanes) transpose(tile.rows + c, tile.padded_dim, packed + c * kTileCols, kTileCols);
+    for (int64_t c = 0; c < a.head_dim; c += kLanes) transpose(tile.rows + c, tile.padded_dim, packed + c * kTileCols, kTileCols);
   }
 }
 
 // Values are columns already: packed [keys][kTileCols] per kTileCols dims.
 inline void load_values(const AttendArgs& a, QueryTile& tile, int64_t n, int n_keys) {
-  for (int i = 0; i < n_keys; ++i) {
-    load_row(a.kv, a.kv.v, n + i, tile.kv_head, a.head_dim, tile.padded_dim, tile.rows);
-    for (int64_t c = 0; c < tile.padded_dim; c += kTileCols) {
-      float* packed = tile.values + c * kKeyTile + i * kTileCols;
-      BANYAN_UNROLL
-      for (int v = 0; v < kTileVectors; ++v) store(packed + v * kLanes, load(tile.rows + c + v * kLanes));
-    }
-  }
+  for (int i = 0; i < n_keys; ++i) load_row(a.kv, a.kv.v, n + i, tile.kv_head, a.head_dim, StorePacked{tile.values + i * kTileCols});
 }
 
 // Scores of one row become e^(score - m); m, l and o follow. The first n_visible of n_keys keys count.
@@ -132,7 +144,7 @@ inline void fold_row(QueryTile& tile, int row, int n_visible, int n_keys) {
   tile.m[row] = m;
   if (correction == 1.0f) return;
   float* o = tile.o + row * tile.padded_dim;
-  for (int64_t c = 0; c < tile.padded_dim; c += kLanes) store(o + c, mul(load(o + c), broadcast(correction)));
+  for (int64_t c = 0; c < tile.vector_dim; c += kLanes) store(o + c, mul(load(o + c), broadcast(correction)));
 }
 
 // Folds keys [begin, end) into the tile; a token sees those before its own end.
@@ -149,7 +161,7 @@ inline void fold_keys(const AttendJob& job, QueryTile& tile, int64_t begin, int6
     }
     load_values(a, tile, n, n_keys);
     multiply(tile.o, tile.padded_dim, tile.scores, kKeyTile, tile.n_rows(), tile.values, kTileCols * kKeyTile, n_keys,
-             static_cast<int>(tile.padded_dim), true);
+             static_cast<int>(tile.vector_dim), true);
   }
 }
 

@@ -1,40 +1,62 @@
-// gemm_few: gemm for few tokens (decoding), by dot products along the rows as they lie in the file; bound by reading the weights.
-// One token: each vector of weights is decoded in a register and multiplied at once.
-// More: kFewRows rows are decoded piece by piece, and a register tile of rows x tokens multiplies each piece.
+// gemm_few: gemm for few tokens (decoding). Each vector of weights is decoded in a register and at once multiplied with up to 4 tokens; the rows of
+// weights are read front to back as they lie in the file. Bound by reading the weights.
 
-// Above this the packing of gemm.inl pays: it costs about as much as multiplying the weights with 16 tokens.
-constexpr int kFewTokens = 16;
+// Above this the packing of gemm.inl pays.
+constexpr int kFewTokens = 10;
 
-// ---- one token ----
+// Most rows of a task; rows of a model are so long that it is less.
+constexpr int64_t kFewRows = 512;
+static_assert(kFewRows * kFewTokens * sizeof(float) <= Threads::kScratchBytes);
 
-// The sum of a row of weights times x, in 4 chains of multiply-adds to hide their latency.
+// The sums of one row of weights times kTokens rows of x. At least 4 chains of multiply-adds hide their latency.
+template <int kTokens>
 struct Dot {
-  static constexpr int kChains = kLanes == 1 ? 1 : 4;
+  static constexpr int kChains = kLanes == 1 || kTokens >= 4 ? 1 : 4 / kTokens;
   const float* x;
-  Vec sums[kChains];
+  int64_t x_stride;
+  Vec sums[kTokens][kChains];
 
-  BANYAN_INLINE explicit Dot(const float* x) : x(x) {
+  BANYAN_INLINE Dot(const float* x, int64_t x_stride) : x(x), x_stride(x_stride) {
     BANYAN_UNROLL
-    for (int c = 0; c < kChains; ++c) sums[c] = zero();
+    for (int t = 0; t < kTokens; ++t) {
+      BANYAN_UNROLL
+      for (int c = 0; c < kChains; ++c) sums[t][c] = zero();
+    }
   }
-  BANYAN_INLINE void put(int64_t at, int chain, Vec w) { sums[chain % kChains] = fma(w, load(x + at), sums[chain % kChains]); }
-  BANYAN_INLINE void put_n(int64_t at, Vec w, int n) { sums[0] = fma(w, load_n(x + at, n), sums[0]); }
-  BANYAN_INLINE float sum() const {
-    Vec total = sums[0];
+  BANYAN_INLINE void put(int64_t at, int chain, Vec w) {
     BANYAN_UNROLL
-    for (int c = 1; c < kChains; ++c) total = add(total, sums[c]);
+    for (int t = 0; t < kTokens; ++t) sums[t][chain % kChains] = fma(w, load(x + t * x_stride + at), sums[t][chain % kChains]);
+  }
+  BANYAN_INLINE void put_n(int64_t at, Vec w, int n) {
+    BANYAN_UNROLL
+    for (int t = 0; t < kTokens; ++t) sums[t][0] = fma(w, load_n(x + t * x_stride + at, n), sums[t][0]);
+  }
+  BANYAN_INLINE float sum(int t) const {
+    Vec total = sums[t][0];
+    BANYAN_UNROLL
+    for (int c = 1; c < kChains; ++c) total = add(total, sums[t][c]);
     return reduce_add(total);
   }
 };
 
-template <DType kFormat>
-float dot_row(const uint8_t* row, int64_t n_k, const float* x) {
-  Dot dot(x);
-  decode_row<kFormat>(row, n_k, dot);
-  return dot.sum();
+template <DType kFormat, int kTokens>
+void dot(const uint8_t* row, int64_t n_k, const float* x, int64_t x_stride, float* sums) {
+  Dot<kTokens> sink(x, x_stride);
+  decode_row<kFormat>(row, n_k, sink);
+  BANYAN_UNROLL
+  for (int t = 0; t < kTokens; ++t) sums[t] = sink.sum(t);
 }
 
-using DotRow = float (*)(const uint8_t* row, int64_t n_k, const float* x);
+// sums[0 .. n_tokens) of one row; it stays in the first-level cache for all groups of 4, 2 and 1 tokens.
+template <DType kFormat>
+void dot_row(const uint8_t* row, int64_t n_k, const float* x, int64_t x_stride, int n_tokens, float* sums) {
+  int t = 0;
+  for (; t + 4 <= n_tokens; t += 4) dot<kFormat, 4>(row, n_k, x + t * x_stride, x_stride, sums + t);
+  for (; t + 2 <= n_tokens; t += 2) dot<kFormat, 2>(row, n_k, x + t * x_stride, x_stride, sums + t);
+  for (; t < n_tokens; ++t) dot<kFormat, 1>(row, n_k, x + t * x_stride, x_stride, sums + t);
+}
+
+using DotRow = void (*)(const uint8_t* row, int64_t n_k, const float* x, int64_t x_stride, int n_tokens, float* sums);
 
 inline DotRow dot_row_of(DType dtype) {
   switch (dtype) {
@@ -50,117 +72,62 @@ inline DotRow dot_row_of(DType dtype) {
   }
 }
 
-BANYAN_INLINE void write_sum(const GemmArgs& a, int64_t t, int64_t row, float sum) {
-  float& out = a.out[t * a.w.rows + row];
-  out = (a.accumulate ? out : 0.0f) + sum + (a.bias != nullptr ? a.bias[row] : 0.0f);
+struct FewJob {
+  const Stream& stream;
+  const GemmArgs& args;
+  float* x;            // [T, x_stride], memory that the phases share; args.x itself for one token
+  int64_t x_stride;
+  int64_t n_per_task;
+  int64_t depth;       // elements of a row that meet all tokens at once
+};
+
+inline void spread_task(const FewJob& job, int t, std::byte*) {
+  std::memcpy(job.x + t * job.x_stride, job.args.x + t * job.args.w.cols, static_cast<size_t>(job.args.w.cols) * sizeof(float));
 }
 
-BANYAN_INLINE const uint8_t* weight_row(const WeightView& w, int64_t row) {
-  return static_cast<const uint8_t*>(w.data) + static_cast<size_t>(row) * row_bytes(w.dtype, w.cols);
-}
-
-inline void gemm_one_task(const RowsJob<GemmArgs>& job, int index, std::byte*) {
+// One token walks whole rows. More tokens walk the rows in pieces, so that x stays in the first-level cache; the pieces are too short for the
+// memory's own prefetchers, so each piece asks for that of the row after next.
+inline void gemm_few_task(const FewJob& job, int index, std::byte* scratch) {
   const GemmArgs& a = job.args;
   const DotRow dot_row = dot_row_of(a.w.dtype);
-  for (int64_t row = job.begin(index); row < job.end(index); ++row) write_sum(a, 0, row, dot_row(weight_row(a.w, row), a.w.cols, a.x));
-}
-
-// ---- up to kFewTokens ----
-
-constexpr int kFewRows = 4;
-constexpr int kFewTileTokens = kTileRows >= 12 ? 4 : 2;  // 4 x 4 sums where there are 32 registers, 4 x 2 where there are 16
-constexpr int kFewDepth = 4096;  // long pieces: short ones would hop between rows faster than the memory's prefetchers follow; whole K-quant blocks
-
-constexpr int kFewStride = kFewDepth + 48;  // rows a power of two apart would fight for the same cache sets
-
-struct FewScratch {
-  alignas(64) float rows[kFewRows * kFewStride];           // decoded, zero up to whole vectors
-  alignas(64) float sums[kFewTokens * kFewRows * kLanes];  // one vector per token and row
-};
-static_assert(sizeof(FewScratch) <= Threads::kScratchBytes);
-
-// Decodes a piece of a row and pads it with zeros. The hardware's prefetchers fall behind while results are stored, so the weights are asked for
-// kFewAhead bytes early: some 300 ns at full speed, more than the latency of the memory.
-inline void decode_ahead(Decode decode, DType dtype, const uint8_t* piece, int n_k, float* to) {
-  constexpr int kChunk = 256;
-  constexpr size_t kFewAhead = 16384;
-  for (int k = 0; k < n_k; k += kChunk) {
-    const int n = std::min(kChunk, n_k - k);
-    const size_t n_bytes = row_bytes(dtype, n);
-    for (size_t line = 0; line < n_bytes; line += 64) BANYAN_PREFETCH(piece + kFewAhead + line);
-    decode(piece, n, to + k);
-    piece += n_bytes;
-  }
-  for (int k = n_k; k < round_up(n_k, kLanes); ++k) to[k] = 0.0f;
-}
-
-// sums[t, r] += x[t] . rows[r] over one piece, lane by lane.
-template <int kTokens>
-void dot_piece(const float* rows, const float* x, int64_t x_stride, int n_k, float* sums) {
-  Vec tile[kTokens][kFewRows];
-  BANYAN_UNROLL
-  for (int t = 0; t < kTokens; ++t) {
-    BANYAN_UNROLL
-    for (int r = 0; r < kFewRows; ++r) tile[t][r] = load(sums + (t * kFewRows + r) * kLanes);
-  }
-  int k = 0;
-  for (; k + kLanes <= n_k; k += kLanes) {
-    Vec w[kFewRows];
-    BANYAN_UNROLL
-    for (int r = 0; r < kFewRows; ++r) w[r] = load(rows + r * kFewStride + k);
-    BANYAN_UNROLL
-    for (int t = 0; t < kTokens; ++t) {
-      const Vec part = load(x + t * x_stride + k);
-      BANYAN_UNROLL
-      for (int r = 0; r < kFewRows; ++r) tile[t][r] = fma(part, w[r], tile[t][r]);
-    }
-  }
-  if (k < n_k) {
-    BANYAN_UNROLL
-    for (int t = 0; t < kTokens; ++t) {
-      const Vec part = load_n(x + t * x_stride + k, n_k - k);
-      BANYAN_UNROLL
-      for (int r = 0; r < kFewRows; ++r) tile[t][r] = fma(part, load(rows + r * kFewStride + k), tile[t][r]);
-    }
-  }
-  BANYAN_UNROLL
-  for (int t = 0; t < kTokens; ++t) {
-    BANYAN_UNROLL
-    for (int r = 0; r < kFewRows; ++r) store(sums + (t * kFewRows + r) * kLanes, tile[t][r]);
-  }
-}
-
-using DotPiece = void (*)(const float*, const float*, int64_t, int, float*);
-constexpr DotPiece kDotPieces[] = {dot_piece<1>, dot_piece<2>, dot_piece<3>, dot_piece<4>};
-
-inline void gemm_few_task(const RowsJob<GemmArgs>& job, int index, std::byte* scratch) {
-  const GemmArgs& a = job.args;
-  FewScratch& s = *reinterpret_cast<FewScratch*>(scratch);
-  const Decode decode = decoder_of(a.w.dtype);
-  for (int64_t row = job.begin(index); row < job.end(index); row += kFewRows) {
-    const int n_rows = static_cast<int>(std::min<int64_t>(kFewRows, job.end(index) - row));
-    std::memset(s.sums, 0, static_cast<size_t>(a.n_tokens * kFewRows * kLanes) * sizeof(float));
-    for (int64_t k = 0; k < a.w.cols; k += kFewDepth) {
-      const int n_k = static_cast<int>(std::min<int64_t>(kFewDepth, a.w.cols - k));
-      for (int r = 0; r < kFewRows; ++r) {
-        const uint8_t* piece = weight_row(a.w, row + std::min(r, n_rows - 1)) + row_bytes(a.w.dtype, k);  // missing rows repeat the last one
-        decode_ahead(decode, a.w.dtype, piece, n_k, s.rows + r * kFewStride);
+  const size_t n_bytes = row_bytes(a.w.dtype, a.w.cols);
+  const int64_t begin = index * job.n_per_task, end = std::min(a.w.rows, begin + job.n_per_task);
+  float* sums = reinterpret_cast<float*>(scratch);  // [rows, T]
+  std::memset(sums, 0, static_cast<size_t>((end - begin) * a.n_tokens) * sizeof(float));
+  for (int64_t k = 0; k < a.w.cols; k += job.depth) {
+    const int64_t n_k = std::min(job.depth, a.w.cols - k);
+    const uint8_t* piece = static_cast<const uint8_t*>(a.w.data) + static_cast<size_t>(begin) * n_bytes + row_bytes(a.w.dtype, k);
+    for (int64_t row = begin; row < end; ++row, piece += n_bytes) {
+      if (a.n_tokens > 2) {
+        for (size_t line = 0; line < row_bytes(a.w.dtype, n_k); line += 64) BANYAN_PREFETCH(piece + 2 * n_bytes + line);
       }
-      for (int t = 0; t < a.n_tokens; t += kFewTileTokens) {
-        kDotPieces[std::min(kFewTileTokens, a.n_tokens - t) - 1](s.rows, a.x + t * a.w.cols + k, a.w.cols, n_k, s.sums + t * kFewRows * kLanes);
-      }
+      float parts[kFewTokens];
+      dot_row(piece, n_k, job.x + k, job.x_stride, a.n_tokens, parts);
+      for (int t = 0; t < a.n_tokens; ++t) sums[(row - begin) * a.n_tokens + t] += parts[t];
     }
-    for (int t = 0; t < a.n_tokens; ++t) {
-      for (int r = 0; r < n_rows; ++r) write_sum(a, t, row + r, reduce_add(load(s.sums + (t * kFewRows + r) * kLanes)));
+  }
+  for (int t = 0; t < a.n_tokens; ++t) {
+    for (int64_t row = begin; row < end; ++row) {
+      float& out = a.out[t * a.w.rows + row];
+      out = (a.accumulate ? out : 0.0f) + sums[(row - begin) * a.n_tokens + t] + (a.bias != nullptr ? a.bias[row] : 0.0f);
     }
   }
 }
 
-inline void gemm_few(Stream& stream, const GemmArgs& args) {
-  // 32 KiB of weights a task: some microseconds.
-  const int64_t n_bytes = static_cast<int64_t>(row_bytes(args.w.dtype, args.w.cols));
-  const RowsJob<GemmArgs> job{stream, args, args.w.rows, round_up(ceil_div(32768, std::max<int64_t>(1, n_bytes)), kFewRows)};
-  const int64_t n_tasks = ceil_div(args.w.rows, job.n_per_task);
-  if (args.n_tokens == 1) run_tasks<RowsJob<GemmArgs>, gemm_one_task>(job, n_tasks);
-  else run_tasks<RowsJob<GemmArgs>, gemm_few_task>(job, n_tasks);
+// Rows of x whose distance is a multiple of 4 KiB, as model dims are, would all map to the same sets of the first-level cache: they are copied
+// to rows of an odd number of cache lines.
+inline void gemm_few(Stream& stream, const GemmArgs& a) {
+  Threads& threads = *static_cast<Threads*>(stream.backend);
+  const int64_t n_bytes = static_cast<int64_t>(row_bytes(a.w.dtype, a.w.cols));
+  const int64_t task_bytes = a.n_tokens > 2 ? 128 << 10 : 32 << 10;  // some 10 microseconds of work
+  FewJob job{stream, a, const_cast<float*>(a.x), a.w.cols, std::clamp<int64_t>(task_bytes / std::max<int64_t>(1, n_bytes), 1, kFewRows), a.w.cols};
+  if (a.n_tokens > 2) job.depth = std::max<int64_t>(256, 4096 / a.n_tokens / 256 * 256);  // 16 KiB of x, whole K-quant blocks
+  const int64_t odd_stride = (round_up(a.w.cols, 16) / 16 | 1) * 16;
+  const bool is_spread = a.n_tokens > 1 && a.n_tokens * odd_stride * static_cast<int64_t>(sizeof(float)) <= static_cast<int64_t>(Threads::kSharedBytes);
+  if (is_spread) {
+    job.x = reinterpret_cast<float*>(threads.shared());
+    job.x_stride = odd_stride;
+  }
+  const Threads::Phase phases[] = {phase<FewJob, spread_task>(job, a.n_tokens), phase<FewJob, gemm_few_task>(job, ceil_div(a.w.rows, job.n_per_task))};
+  threads.run(is_spread ? phases : phases + 1, is_spread ? 2 : 1);
 }

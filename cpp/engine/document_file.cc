@@ -225,7 +225,7 @@ DocumentContent DocumentReader::take() {
     const auto count = shape_.tree.selection == SelectionRule::kCosine ? static_cast<size_t>(chunk->tree.n_compared()) : 0;
     if (next_vector + count > static_cast<size_t>(vectors.shape[0])) fail("tensor vectors is too short");
     chunk->vectors.resize(count * static_cast<size_t>(shape_.dim));
-    std::memcpy(chunk->vectors.data(), static_cast<const std::byte*>(vectors.data) + next_vector * row, count * row);
+    if (count > 0) std::memcpy(chunk->vectors.data(), static_cast<const std::byte*>(vectors.data) + next_vector * row, count * row);
     next_vector += count;
     chunk->token_keys = {next_key, file_};
     next_key += chunk->tokens.size() * shape_.key_bytes();

@@ -43,7 +43,7 @@ void Retrieve::begin() {
 
 void Retrieve::select(Stream& s) {
   if (e_.tree.do_retrieval && e_.tree.selection == SelectionRule::kTokenKeys) {
-    const TokenScores scores(*e_.device, s, e_.upper, e_.lower, e_.kv_dtype, refs_, query_vector);
+    const TokenScores scores(*e_.device, s, e_.upper, e_.lower, e_.kv_dtype, refs_, query_vector, e_.tree.selection_heads);
     selection_ = select_nodes(refs_, NodeScore(std::cref(scores)), e_.tree);
   } else {
     selection_ = select_nodes(refs_, std::span<const float>(query_vector), e_.tree);

@@ -3,11 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 namespace banyan {
 
 TokenScores::TokenScores(Device& device, Stream& s, const Decoder& upper, const Decoder& lower, DType kv_dtype, const std::vector<ChunkRef>& chunks,
-                         std::span<const float> query)
+                         std::span<const float> query, std::vector<int> matching)
     : chunks_(chunks) {
   const int heads = upper.config.n_heads, kv_heads = lower.config.n_kv_heads, head_dim = lower.config.head_dim, group = heads / kv_heads;
   const auto n_chunks = static_cast<int32_t>(chunks.size());
@@ -43,7 +44,11 @@ TokenScores::TokenScores(Device& device, Stream& s, const Decoder& upper, const 
   device.to_host(host.data(), products.as<float>(), host.size() * sizeof(float));
 
   scores_.assign(n_tokens, -std::numeric_limits<float>::infinity());
-  for (int h = 0; h < heads; ++h) {
+  if (matching.empty()) {
+    matching.resize(static_cast<size_t>(heads));
+    std::iota(matching.begin(), matching.end(), 0);
+  }
+  for (const int h : matching) {
     const auto each = [&](auto&& visit) {
       for (size_t c = 0; c < chunks.size(); ++c) {
         const size_t n = chunks[c].chunk->tokens.size();

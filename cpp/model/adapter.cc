@@ -40,6 +40,19 @@ std::string read_last_p(const JsonKeys& keys) {
   keys.fail("last_p", "must be a string or a number");
 }
 
+std::vector<int> read_heads(const JsonKeys& keys, int n_heads) {
+  std::vector<int> heads;
+  const Json* json = keys.find("selection_heads");
+  if (json == nullptr) return heads;
+  if (json->array() == nullptr) keys.fail("selection_heads", "must be an array of head numbers");
+  for (const Json& item : *json->array()) {
+    const int64_t* head = item.integer();
+    if (head == nullptr || *head < 0 || *head >= n_heads) keys.fail("selection_heads", "must hold numbers from 0 to " + std::to_string(n_heads - 1));
+    heads.push_back(static_cast<int>(*head));
+  }
+  return heads;
+}
+
 TreeConfig read_tree(const JsonKeys& keys, Semantics semantics, SlotKind slot_kind, const ModelConfig& upper) {
   constexpr std::pair<std::string_view, Semantics> kSemantics[] = {
       {"released", Semantics::kReleased}, {"corrected", Semantics::kCorrected}, {"paper", Semantics::kPaper}};
@@ -62,7 +75,10 @@ TreeConfig read_tree(const JsonKeys& keys, Semantics semantics, SlotKind slot_ki
   tree.do_retrieval = keys.boolean_or("do_retrieval", tree.do_retrieval);
   constexpr std::pair<std::string_view, SelectionRule> kRules[] = {{"cosine", SelectionRule::kCosine}, {"token_keys", SelectionRule::kTokenKeys}};
   tree.selection = read_choice(keys, "selection", tree.selection, kRules);
-  if (tree.selection == SelectionRule::kTokenKeys) tree.selection_layer = static_cast<int>(keys.integer("selection_layer", 0, tree.n_injected_layers - 1));
+  if (tree.selection == SelectionRule::kTokenKeys) {
+    tree.selection_layer = static_cast<int>(keys.integer("selection_layer", 0, tree.n_injected_layers - 1));
+    tree.selection_heads = read_heads(keys, upper.n_heads);
+  }
   try {
     tree.keep = parse_keep(read_last_p(keys));
   } catch (const Error& error) {
@@ -143,7 +159,8 @@ void read_lower(const JsonKeys& keys, const TensorTable& tensors, const ModelCon
     const int n_stored = count_lower_layers(tensors);
     if (n_stored < n_injected) {
       throw Error(Code::kBadAdapter, adapter.file + ": num_cross_attn_layers asks for " + std::to_string(n_injected) + " lower layers but " +
-                                         std::to_string(n_stored) + " are stored (encoder.layers." + std::to_string(n_stored) + ".input_layernorm.weight is missing)");
+                                         std::to_string(n_stored) + " are stored (encoder.layers." + std::to_string(n_stored) +
+                                         ".input_layernorm.weight is missing)");
     }
     check_fit(keys, adapter.tree, lower, upper);
     adapter.lower = std::move(lower);
@@ -207,7 +224,8 @@ std::optional<std::string_view> after_layer(std::string_view name, int64_t n_lay
 
 bool is_used(std::string_view name, const AdapterConfig& adapter) {
   constexpr std::string_view kCross[] = {"cross_attn.layernorm.weight", "cross_attn.q_proj.weight", "cross_attn.o_proj.weight"};
-  constexpr std::string_view kBlock[] = {"input_layernorm", "post_attention_layernorm", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+  constexpr std::string_view kBlock[] = {"input_layernorm", "post_attention_layernorm", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj",
+                                         "self_attn.o_proj",
                                          "self_attn.q_norm", "self_attn.k_norm", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"};
   constexpr std::string_view kUpperLayers = "model.layers.";
   if (name.starts_with(kUpperLayers)) {

@@ -102,7 +102,8 @@ void check_config(const ModelConfig& config, const std::string& where, Code code
     require(rope.original_window > 0, "rope scaling needs the original window");
     require(is_positive(rope.low_freq_factor) && std::isfinite(rope.high_freq_factor) && rope.high_freq_factor > rope.low_freq_factor,
             "the rope frequency factors must be positive and rising");
-    require(is_positive(rope.beta_slow) && std::isfinite(rope.beta_fast) && rope.beta_fast > rope.beta_slow, "the rope betas must be positive, the fast one larger");
+    require(is_positive(rope.beta_slow) && std::isfinite(rope.beta_fast) && rope.beta_fast > rope.beta_slow,
+            "the rope betas must be positive, the fast one larger");
     require(std::isfinite(rope.attention_factor) && rope.attention_factor >= 0.0, "the rope attention factor must not be negative");
   }
   require(rope.freq_factors.empty() || rope.freq_factors.size() == static_cast<size_t>(config.head_dim / 2), "the rope factors do not fit the head size");

@@ -86,6 +86,7 @@ struct TreeConfig {
   bool do_retrieval = true;
   SelectionRule selection = SelectionRule::kCosine;
   int selection_layer = 0;                   // token keys: which of the M layers matches, 0-based
+  std::vector<int> selection_heads;          // token keys: its query heads that match; empty: all
 };
 // Throws Error{kBadAdapter} unless depth and chunk_size are in range; without kPaper, chunk_size must also be divisible by 2^(depth-1) and at least 2^depth.
 void check_tree(const TreeConfig& tree, const std::string& where);

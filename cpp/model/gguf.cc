@@ -97,8 +97,12 @@ class Reader {
     if (result_.version != 2 && result_.version != 3) unsupported("GGUF version " + std::to_string(result_.version) + " is not supported", 4);
     const uint64_t n_tensors = take<uint64_t>("the number of tensors");
     const uint64_t n_entries = take<uint64_t>("the number of metadata entries");
-    if (n_tensors > kMaxTensors || n_tensors > left() / kMinTensorBytes) fail(std::to_string(n_tensors) + " tensors are more than the limit or do not fit the file", 8);
-    if (n_entries > kMaxEntries || n_entries > left() / kMinEntryBytes) fail(std::to_string(n_entries) + " metadata entries are more than the limit or do not fit the file", 16);
+    if (n_tensors > kMaxTensors || n_tensors > left() / kMinTensorBytes) {
+      fail(std::to_string(n_tensors) + " tensors are more than the limit or do not fit the file", 8);
+    }
+    if (n_entries > kMaxEntries || n_entries > left() / kMinEntryBytes) {
+      fail(std::to_string(n_entries) + " metadata entries are more than the limit or do not fit the file", 16);
+    }
     for (uint64_t i = 0; i < n_entries; ++i) read_entry();
     const uint64_t alignment = read_alignment();
     for (uint64_t i = 0; i < n_tensors; ++i) read_description(alignment);
@@ -215,10 +219,11 @@ class Reader {
     const auto at = result_.metadata.find("general.alignment");
     if (at == result_.metadata.end()) return 32;
     const int64_t* alignment = std::get_if<int64_t>(&at->second.value);
-    if (alignment == nullptr || *alignment < 1 || static_cast<uint64_t>(*alignment) > kMaxAlignment || !std::has_single_bit(static_cast<uint64_t>(*alignment))) {
+    const uint64_t n_bytes = alignment == nullptr || *alignment < 0 ? 0 : static_cast<uint64_t>(*alignment);
+    if (n_bytes > kMaxAlignment || !std::has_single_bit(n_bytes)) {
       fail("general.alignment is no power of two up to 2^20", at->second.offset);
     }
-    return static_cast<uint64_t>(*alignment);
+    return n_bytes;
   }
 
   void read_description(uint64_t alignment) {

@@ -43,7 +43,9 @@ const Family& read_family(const JsonKeys& keys, const ModelConfig* parent) {
     for (const Json& item : *architectures->array()) {
       const std::string* name = item.string();
       if (name == nullptr) keys.fail("architectures", "must be an array of strings");
-      if (name->find("ForCausalLM") == std::string::npos) keys.fail(Code::kUnsupportedModel, "architectures", "names " + *name + ", which is no causal language model");
+      if (name->find("ForCausalLM") == std::string::npos) {
+        keys.fail(Code::kUnsupportedModel, "architectures", "names " + *name + ", which is no causal language model");
+      }
       if (type.empty()) {
         for (const Family& family : kFamilies) {
           std::string prefix(family.model_type);
@@ -95,8 +97,8 @@ void read_rope(const JsonKeys& keys, int64_t window, RopeConfig& rope) {
     rope.scaling = RopeScaling::kNone;
     return;
   }
-  constexpr std::pair<std::string_view, RopeScaling> kTypes[] = {{"linear", RopeScaling::kLinear}, {"ntk", RopeScaling::kNtk},   {"dynamic", RopeScaling::kDynamicNtk},
-                                                                 {"yarn", RopeScaling::kYarn},     {"llama3", RopeScaling::kLlama3}};
+  constexpr std::pair<std::string_view, RopeScaling> kTypes[] = {
+      {"linear", RopeScaling::kLinear}, {"ntk", RopeScaling::kNtk}, {"dynamic", RopeScaling::kDynamicNtk}, {"yarn", RopeScaling::kYarn}, {"llama3", RopeScaling::kLlama3}};
   const auto known = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const auto& entry) { return entry.first == type; });
   if (known == std::end(kTypes)) scaling->fail(Code::kUnsupportedModel, "rope_type", "is \"" + type + "\", which is not supported");
   rope.scaling = known->second;
@@ -127,8 +129,11 @@ int64_t read_sliding_window(const JsonKeys& keys, const Family& family) {
     if (types->array() == nullptr) keys.fail("layer_types", "must be an array of strings");
     for (const Json& type : *types->array()) {
       if (type.string() == nullptr) keys.fail("layer_types", "must be an array of strings");
-      if (*type.string() == "sliding_attention") has_sliding_layers = true;
-      else if (*type.string() != "full_attention") keys.fail(Code::kUnsupportedModel, "layer_types", "names \"" + *type.string() + "\", which is not supported");
+      if (*type.string() == "sliding_attention") {
+        has_sliding_layers = true;
+      } else if (*type.string() != "full_attention") {
+        keys.fail(Code::kUnsupportedModel, "layer_types", "names \"" + *type.string() + "\", which is not supported");
+      }
     }
   }
   if (has_sliding_layers) return keys.integer("sliding_window", 1, int64_t{1} << 40);
@@ -205,7 +210,7 @@ ModelConfig read_huggingface_config(const JsonKeys& keys, const ModelConfig* par
   config.dim = size("hidden_size", config.dim);
   config.ffn_dim = size("intermediate_size", config.ffn_dim);
   config.n_heads = size("num_attention_heads", config.n_heads);
-  config.n_kv_heads = static_cast<int>(keys.integer_or("num_key_value_heads", 1, kMaxInt, parent != nullptr && !has_sizes ? config.n_kv_heads : config.n_heads));
+  config.n_kv_heads = size("num_key_value_heads", parent != nullptr && !has_sizes ? config.n_kv_heads : config.n_heads);
   config.vocab_size = size("vocab_size", config.vocab_size);
   if (keys.has("head_dim")) {
     config.head_dim = static_cast<int>(keys.integer("head_dim", 1, kMaxInt));

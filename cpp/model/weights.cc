@@ -27,8 +27,9 @@ struct Names {
   std::string_view embedding, final_norm, layer;
   std::string_view attn_norm, q, k, v, o, q_norm, k_norm, mlp_norm, gate, up, down;
 };
-constexpr Names kHuggingFaceNames = {"embed_tokens", "norm", "layers.", "input_layernorm", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj",
-                                     "self_attn.o_proj", "self_attn.q_norm", "self_attn.k_norm", "post_attention_layernorm", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"};
+constexpr Names kHuggingFaceNames = {"embed_tokens",     "norm",             "layers.",          "input_layernorm",          "self_attn.q_proj",
+                                     "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "self_attn.q_norm",         "self_attn.k_norm",
+                                     "post_attention_layernorm", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"};
 constexpr Names kGgufNames = {"token_embd", "output_norm", "blk.", "attn_norm", "attn_q", "attn_k", "attn_v",
                               "attn_output", "attn_q_norm", "attn_k_norm", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down"};
 
@@ -94,7 +95,9 @@ class Binder {
 LayerWeights bind_layer(const Binder& binder, const Names& names, const std::string& prefix, const ModelConfig& config) {
   const int64_t n_q = int64_t{config.n_heads} * config.head_dim, n_kv = int64_t{config.n_kv_heads} * config.head_dim;
   const auto weight = [&](std::string_view role) { return prefix + std::string(role) + ".weight"; };
-  const auto bias = [&](bool has_bias, std::string_view role, int64_t n) { return has_bias ? binder.vector(prefix + std::string(role) + ".bias", n) : nullptr; };
+  const auto bias = [&](bool has_bias, std::string_view role, int64_t n) {
+    return has_bias ? binder.vector(prefix + std::string(role) + ".bias", n) : nullptr;
+  };
   LayerWeights layer;
   layer.attn_norm = binder.vector(weight(names.attn_norm), config.dim);
   layer.q = binder.matrix(weight(names.q), n_q, config.dim);
@@ -200,8 +203,12 @@ uint64_t count_parameters(const DecoderWeights& weights, const ModelConfig& conf
 void hash_config(const ModelConfig& config, Hash& hash) {
   const RopeConfig& rope = config.rope;
   hash.update_text(config.architecture);
-  for (const int value : {config.n_layers, config.dim, config.ffn_dim, config.n_heads, config.n_kv_heads, config.head_dim, config.vocab_size}) hash.update_value(value);
-  for (const bool flag : {config.is_tied, config.has_qkv_bias, config.has_o_bias, config.has_mlp_bias, config.has_qk_norm, rope.is_interleaved}) hash.update_value(flag);
+  for (const int value : {config.n_layers, config.dim, config.ffn_dim, config.n_heads, config.n_kv_heads, config.head_dim, config.vocab_size}) {
+    hash.update_value(value);
+  }
+  for (const bool flag : {config.is_tied, config.has_qkv_bias, config.has_o_bias, config.has_mlp_bias, config.has_qk_norm, rope.is_interleaved}) {
+    hash.update_value(flag);
+  }
   hash.update_value(config.norm_eps);
   hash.update_value(config.sliding_window);
   hash.update_value(rope.scaling);
@@ -217,6 +224,7 @@ void hash_tree(const TreeConfig& tree, bool is_lower_shared, Hash& hash) {
   hash.update_value(tree.slot_kind);
   hash.update_value(tree.selection);
   hash.update_value(tree.selection_layer);
+  for (const int head : tree.selection_heads) hash.update_value(head);
   for (const int value : {tree.n_injected_layers, tree.depth, tree.chunk_size}) hash.update_value(value);
   for (const bool flag : {tree.do_retrieval, tree.keep.is_fraction, is_lower_shared}) hash.update_value(flag);
   hash.update_value(tree.keep.is_fraction ? 0 : tree.keep.count);
@@ -272,7 +280,8 @@ std::unique_ptr<ModelFiles> ModelFiles::open(const LoadPaths& paths) {
   TensorTable adapter_tensors;
   if (!paths.adapter.empty()) {
     if (adapter.tree.n_injected_layers > 0) {
-      throw Error(Code::kBadAdapter, adapter.file + ": the model has SharedLLM weights of its own (num_cross_attn_layers), so the adapter " + paths.adapter + " cannot be added");
+      throw Error(Code::kBadAdapter, adapter.file + ": the model has SharedLLM weights of its own (num_cross_attn_layers), so the adapter " + paths.adapter +
+                                         " cannot be added");
     }
     AdapterFiles files = open_adapter(paths.adapter, model->upper_config);
     adapter = std::move(files.config);

@@ -54,7 +54,8 @@ struct LoadPaths {
 // Everything of a loaded model that does not change. Owns the mappings and converted vectors; views live as long as it does.
 class ModelFiles {
  public:
-  // Throws Error: kInvalidArgument (a .safetensors file as model), kFileNotFound, kIo, kBadModelFile, kUnsupportedModel, kMissingTensor, kBadTensor, kBadAdapter, kAdapterMismatch.
+  // Throws Error: kInvalidArgument (a .safetensors file as model), kFileNotFound, kIo, kBadModelFile, kUnsupportedModel, kMissingTensor,
+  // kBadTensor, kBadAdapter, kAdapterMismatch.
   // Messages name the file, the tensor or key, and for torn or lying files the byte offset.
   static std::unique_ptr<ModelFiles> open(const LoadPaths& paths);
   virtual ~ModelFiles() = default;

@@ -13,8 +13,8 @@ export async function answer(
   progress: Progress,
   onText: (text: string) => void,
 ): Promise<RunResult> {
-  const { maxTokens, temperature, topP, seed } = flags;
-  const run = session.generate(question, { maxTokens, temperature, topP, seed, signal });
+  const { maxTokens, temperature, topP, stop, seed } = flags;
+  const run = session.generate(question, { maxTokens, temperature, topP, stop, seed, signal });
   for await (const event of run) {
     if (event.type === 'progress') progress.update(kPhases[event.phase], event.done, event.total);
     if (event.type === 'token') {

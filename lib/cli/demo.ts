@@ -77,7 +77,8 @@ async function ask({ model, document, flags, signal, progress, say }: Demo, kind
     isBegun = true;
     say(text.replace(/\s+/g, ' '));
   };
-  const result = await answer(session, question, flags, signal, progress, onText);
+  // What the model writes after the sentence it was asked to end has nothing to do with the question.
+  const result = await answer(session, question, { stop: ['.', '\n'], ...flags }, signal, progress, onText);
   say('\n');
   const isRight = kind === 'planted' ? result.text.trim().startsWith(kFact.answer) : null;
   if (isRight !== null) say(`  ${isRight ? 'right' : 'wrong'}: the text says "${kFact.answer}"\n`);

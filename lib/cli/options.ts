@@ -26,6 +26,7 @@ export interface GenerationFlags {
   maxTokens?: number;
   temperature: number;
   topP: number;
+  stop?: string[];
   seed?: number;
 }
 
@@ -48,6 +49,7 @@ export function addGenerationOptions(command: Command, defaults: { maxTokens?: n
     .option('-n, --max-tokens <n>', 'longest answer in tokens (default: 256, or what the window has left)', integer(1), defaults.maxTokens)
     .option('-t, --temperature <x>', '0: always the likeliest token', real(0, 2), defaults.temperature)
     .option('--top-p <x>', 'choose among the likeliest tokens of this total probability', real(0, 1), 1)
+    .option('--stop <text>', 'end the answer before this text; may be repeated', collect)
     .option('--seed <n>', 'the same seed gives the same answer', integer(0));
 }
 

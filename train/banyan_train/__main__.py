@@ -84,6 +84,7 @@ def main() -> None:
     sub.add_argument("--chunk-size", type=int, default=256)
     sub.add_argument("--mix-after", type=int, default=100, help="step from which old slots are mixed in")
     sub.add_argument("--mix", type=int, default=8000, help="at most so many of them")
+    sub.add_argument("--mix-share", type=float, default=0.35, help="in so many of the steps")
     sub.add_argument("--name", default="adapter", help="folder of checkpoint and metrics in --work")
     sub = command("golden", golden, "test/fixtures/paper")
     sub.set_defaults(seed=7)

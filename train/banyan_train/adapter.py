@@ -135,7 +135,7 @@ class Bank:
 
     def mix(self, memory: Memory, most: int) -> None:
         """Adds up to `most` slots, the same to every row, at chunk indices of the row's own document."""
-        wanted = int(np.exp(self.rng.uniform(np.log(500), np.log(most))))
+        wanted = int(np.exp(self.rng.uniform(np.log(most / 20), np.log(most))))
         chosen, total = [], 0
         for part in self.rng.permutation(len(self.parts)):
             if total >= wanted:
@@ -171,6 +171,8 @@ def train(args) -> None:
 
     def step_loss(step: int):
         n, count = SHAPES[rng.integers(len(SHAPES))]
+        mixed = step > args.mix_after and rng.random() < args.mix_share
+        count = min(count, 6) if mixed else count
         size = args.chunk_size if rng.random() < 0.8 else int(rng.choice([64, 96, 128, 192]))
         rows = [documents.lookup(n, size) if b % 2 == 0 else documents.plain(n, size) for b in range(count)]
         batch = batch_of(rows, args.device)
@@ -178,7 +180,7 @@ def train(args) -> None:
         paths = torch.from_numpy(rng.integers(0, 2, (args.depth - 1, count, n))).to(args.device)
         memory = model.read_batch(batch["chunks"].long(), paths, index, total)
         bank.add(memory, slice(1, None, 2))
-        if step > args.mix_after and rng.random() < 0.35:
+        if mixed:
             bank.mix(memory, args.mix)
         logits = model(batch["ids"], memory)[:, :-1].flatten(0, 1)
         targets, weight = batch["ids"][:, 1:].flatten(), batch["weight"][:, 1:].flatten()

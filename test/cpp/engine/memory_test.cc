@@ -23,7 +23,7 @@ struct Scene {
 };
 
 // n chunks of n_tokens; chunk c goes left where bit c of `lefts` is set, at every level.
-Scene scene_of(Semantics semantics, int depth, int keep, int n, int n_tokens, unsigned lefts) {
+Scene scene_of(Semantics semantics, int depth, int keep, int n, int n_tokens, uint64_t lefts) {
   Scene scene;
   scene.config = config_of(semantics, depth, keep);
   for (int c = 0; c < n; ++c) {

@@ -254,10 +254,11 @@ TEST(session_requests) {
   // one run at a time
   BegunGenerate long_run, second;
   request.max_tokens = 200;
-  session->begin_generate(request, long_run.generate_hooks());
-  session->begin_generate(request, second.generate_hooks());
+  session->begin_generate(request, long_run.generate_hooks([&, n = 0](int32_t) mutable {   // while the first certainly still runs
+    if (++n == 1) session->begin_generate(request, second.generate_hooks());
+  }));
+  run.equal(long_run.finish().ids.size(), size_t{200}, "the first run goes on");
   run.check(second.finish().ending.code == Code::kInvalidArgument, "a second run of the same session is refused");
-  run.equal(long_run.finish().ids.size(), size_t{200}, "the first goes on");
 
   // aborted in its middle, then as if nothing had been
   const Ids expected = fresh_answer(*model, {document}, request.ids, 20);
@@ -298,9 +299,11 @@ TEST(session_two_appends) {
   const auto model = load_toy(Toy(spec_of(Semantics::kPaper, 28)));
   const auto document = model->create_document({});
   Begun first, second, third;
-  document->begin_append(text_of(5000, kVocab, 1), first.hooks());
-  document->begin_append(text_of(5000, kVocab, 2), second.hooks());
-  run.check(first.wait().is_ok(), "the first append");
+  // begun from the first one's hook, so that it certainly still runs
+  document->begin_append(text_of(5000, kVocab, 1), first.hooks([&, has_begun = false](uint64_t, uint64_t) mutable {
+    if (!std::exchange(has_begun, true)) document->begin_append(text_of(5000, kVocab, 2), second.hooks());
+  }));
+  run.check(first.wait().is_ok(), "the first append");   // by then the second has been posted
   run.check(second.wait().code == Code::kInvalidArgument, "the second append is refused");
   run.equal(document->info().n_tokens, int64_t{5000}, "tokens");
   *third.cancel = true;

@@ -85,8 +85,8 @@ size_t somewhere(Random& random, const std::string& bytes) { return below(random
 void mutate(Random& random, std::string& bytes) {
   constexpr uint64_t kNumbers[] = {0, 1, 2, 3, 7, 8, 9, 31, 32, 33, 127, 128, 255, 256, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x100000000,
                                    uint64_t{1} << 40, uint64_t{1} << 61, 0x7FFFFFFFFFFFFFFF, 0x8000000000000000, ~uint64_t{0}, ~uint64_t{31}};
-  constexpr const char* kWords[] = {"null", "true", "-1", "0", "1e308", "9223372036854775807", "18446744073709551616", "\"\"", "[]", "{}", "[[[[", "0.5", "\"../x\"", "\\ud800", ",", "}", "\"",
-                                    "-0", "1e-400", "\"F8_E4M3\"", "\"I64\"", "\xC3\xA9", "\xFF"};
+  constexpr const char* kWords[] = {"null", "true", "-1",  "0", "1e308", "9223372036854775807", "18446744073709551616", "\"\"", "[]", "{}", "[[[[", "0.5",
+                                    "\"../x\"", "\\ud800", ",", "}", "\"", "-0", "1e-400", "\"F8_E4M3\"", "\"I64\"", "\xC3\xA9", "\xFF"};
   const size_t at = somewhere(random, bytes);
   switch (random() % 10) {
     case 0: if (!bytes.empty()) bytes[at] = static_cast<char>(bytes[at] ^ (1 << random() % 8)); break;
@@ -143,6 +143,7 @@ int run_fuzz(uint64_t n_iterations, uint64_t seed) {
     std::string bytes = targets.good(target);
     for (uint64_t n = random() % 6 + 1; n > 0; --n) mutate(random, bytes);
     ++n_tried[target];
+    if ((i + 1) % 10'000 == 0) std::fprintf(stderr, "%llu of %llu\n", static_cast<unsigned long long>(i + 1), static_cast<unsigned long long>(n_iterations));
     try {
       if (targets.open(target, bytes)) ++n_loaded[target];
     } catch (const std::exception& error) {
