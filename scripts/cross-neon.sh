@@ -3,7 +3,8 @@
 # Debian: apt-get install g++-aarch64-linux-gnu qemu-user. Exit code 0 with a reason where they are not installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-for tool in aarch64-linux-gnu-g++ qemu-aarch64 cmake; do
+emulator=$(command -v qemu-aarch64 || command -v qemu-aarch64-static || echo qemu-aarch64)
+for tool in aarch64-linux-gnu-g++ "$emulator" cmake; do
   if ! command -v "$tool" > /dev/null; then
     echo "cross-neon: skipped, $tool is not installed"
     exit 0
@@ -16,4 +17,4 @@ export CMAKE_BUILD_PARALLEL_LEVEL
 cmake -S . -B build/neon "${generator[@]}" -DBANYAN_TESTS=ON -DCMAKE_BUILD_TYPE=Release -DCMAKE_SYSTEM_NAME=Linux \
   -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DCMAKE_EXE_LINKER_FLAGS=-static
 cmake --build build/neon --target banyan_ops_test
-qemu-aarch64 build/neon/bin/banyan_ops_test "$@"
+"$emulator" build/neon/bin/banyan_ops_test "$@"

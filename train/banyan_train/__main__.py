@@ -82,6 +82,7 @@ def main() -> None:
     sub.add_argument("--last-p", default="32")
     sub.add_argument("--slot-kind", default="mean", choices=["mean", "strided"])
     sub.add_argument("--chunk-size", type=int, default=256)
+    sub.add_argument("--matching", default="1:0", help="LAYER:HEAD,.. by whose keys the engine selects (the demo base's planted head); '': cosine")
     sub.add_argument("--mix-after", type=int, default=100, help="step from which old slots are mixed in")
     sub.add_argument("--mix", type=int, default=8000, help="at most so many of them")
     sub.add_argument("--mix-share", type=float, default=0.35, help="in so many of the steps")

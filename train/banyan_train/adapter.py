@@ -199,7 +199,7 @@ def train(args) -> None:
         return loss, {"text": text, "coarse": rate(0), "fine": rate(1), "local": rate(2)}, count * (n * size + LOCAL)
 
     def report(step: int) -> dict:
-        export.adapter(model, out)
+        export.adapter(model, out, matching=args.matching)
         return {}
 
     loop.run(model, step_loss, steps=args.steps, minutes=args.minutes, peak=args.rate, warmup=30, decay=0.01,

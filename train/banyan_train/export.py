@@ -37,18 +37,26 @@ def base(model: Llama, folder: Path, dtype: torch.dtype = torch.float16) -> None
         "model_max_length": model.config.max_position_embeddings, "chat_template": CHAT})
 
 
-def adapter(model: SharedLlama, folder: Path, dtype: torch.dtype = torch.float16) -> None:
-    """What was trained beside the base: cross-attention, and the own lower model if there is one."""
+def adapter(model: SharedLlama, folder: Path, dtype: torch.dtype = torch.float16, matching: str = "") -> None:
+    """What was trained beside the base: cross-attention, and the own lower model if there is one.
+
+    `matching` ("LAYER:HEAD,HEAD") names the heads whose keys the engine selects by; empty: the paper's cosine.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: p.detach().cpu().to(dtype) for name, p in model.state_dict().items()
              if "cross_attn" in name or name.startswith("encoder.")}
     tensors.write(folder / "adapter.safetensors", state, {"format": "pt"})
     t, c = model.tree, model.config
+    selection: dict[str, object] = {}
+    if matching:
+        layer, _, heads = matching.partition(":")
+        selection = {"selection": "token_keys", "selection_layer": int(layer),
+                     "selection_heads": [int(head) for head in heads.split(",") if head]}
     write_json(folder / "adapter_config.json", {
         "format": "banyan-adapter", "version": 1, "method": "sharedllm", "semantics": t.semantics,
         "slot_kind": t.slot_kind, "num_cross_attn_layers": -t.layers, "segment_tree_depth": t.depth,
         "last_p": t.last_p, "chunk_size": t.chunk_size, "do_retrieval": t.do_retrieval,
-        "lower": "shared" if model.encoder is None else "own",
+        "lower": "shared" if model.encoder is None else "own", **selection,
         "base": {"model_type": "llama", "hidden_size": c.hidden_size, "num_hidden_layers": c.num_hidden_layers,
                  "vocab_size": c.vocab_size}})
 

@@ -11,6 +11,10 @@
 #include "device/buffer.h"
 #include "device/device.h"
 
+// Sanitizers end the process on an impossible allocation unless told that it may fail; one of the tests wants to see it fail.
+extern "C" const char* __asan_default_options() { return "allocator_may_return_null=1"; }
+extern "C" const char* __tsan_default_options() { return "allocator_may_return_null=1"; }
+
 namespace banyan::test {
 namespace {
 
