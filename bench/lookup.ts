@@ -14,8 +14,14 @@ import { loadModel, type Model } from '../lib/index.js';
 
 const kFacts = 8; // of one text
 // Each is one token of the demo vocabulary; any model will do that has them as words.
-const kKeys = 'falcon eagle raven tiger lion bear wolf fox horse donkey goat deer whale shark turtle snake river mountain valley island forest castle tower bridge'.split(' ');
-const kValues = 'violet crimson scarlet amber golden silver copper purple orange yellow green blue red black white brown pink emerald sapphire diamond pearl marble'.split(' ');
+const kKeys =
+  'falcon eagle raven tiger lion bear wolf fox horse donkey goat deer whale shark turtle snake river mountain valley island forest castle tower bridge'.split(
+    ' ',
+  );
+const kValues =
+  'violet crimson scarlet amber golden silver copper purple orange yellow green blue red black white brown pink emerald sapphire diamond pearl marble'.split(
+    ' ',
+  );
 
 const fromRoot = (path: string): string => fileURLToPath(new URL(`../${path}`, import.meta.url));
 

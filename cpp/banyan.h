@@ -4,8 +4,8 @@
 // of a binary tree), node (a span of a chunk; level d covers 1/2^d of it), slot (a kept key/value pair of a node), memory (the slots of the nodes
 // a query selected, as injected), session (local tokens + documents + cache), run (one generation).
 //
-// Threads: Model::load and everything named `begin_*` may be called from any thread. Jobs run on the model's one engine thread in fair slices (one batch of
-// nodes, one piece of prefill, one token), so jobs interleave. Hooks are called on the engine thread; they must not block or throw.
+// Threads: Model::load and everything named `begin_*` may be called from any thread. Jobs run on the model's one engine thread in fair slices (one
+// batch of nodes, one piece of prefill, one token), so jobs interleave. Hooks are called on the engine thread; they must not block or throw.
 // Every job ends with exactly one on_done. Setting a job's cancel flag ends it with kAborted within about 100 ms; nothing finished is lost.
 // Objects keep what they need alive (a session its documents and model); Model::close ends all jobs with kDisposed.
 #pragma once
@@ -29,11 +29,11 @@ using CancelFlag = std::shared_ptr<std::atomic<bool>>;
 
 struct LoadOptions {
   LoadPaths paths;
-  std::string device = "auto";            // "auto", "cpu", "cuda"; "cuda" without one throws kNoDevice, "auto" falls back to the CPU
-  std::string cpu_variant;                // "" (best), "scalar", "avx2", "avx512", "neon"
-  int n_threads = 0;                      // 0: one per physical core
-  DType kv_dtype = DType::kF16;           // of slots, memory and local cache: kF16 or kF32
-  std::optional<Semantics> semantics;     // overrides of the adapter's own settings
+  std::string device = "auto";         // "auto", "cpu", "cuda"; "cuda" without one throws kNoDevice, "auto" falls back to the CPU
+  std::string cpu_variant;             // "" (best), "scalar", "avx2", "avx512", "neon"
+  int n_threads = 0;                   // 0: one per physical core
+  DType kv_dtype = DType::kF16;        // of slots, memory and local cache: kF16 or kF32
+  std::optional<Semantics> semantics;  // overrides of the adapter's own settings
   std::optional<int> depth;
   std::optional<std::string> last_p;
   std::function<void(uint64_t done, uint64_t total)> on_progress;  // bytes of the files looked at
@@ -42,10 +42,10 @@ struct LoadOptions {
 
 struct ModelInfo {
   ModelConfig upper;
-  TreeConfig tree;                        // n_injected_layers = 0: no adapter, documents are refused
+  TreeConfig tree;  // n_injected_layers = 0: no adapter, documents are refused
   bool is_lower_shared = true;
-  std::string device;                     // "cpu (avx512, 2 threads)"
-  std::string device_reason;              // why not a GPU, empty if one is used
+  std::string device;         // "cpu (avx512, 2 threads)"
+  std::string device_reason;  // why not a GPU, empty if one is used
   std::string fingerprint;
   uint64_t n_parameters = 0, n_bytes = 0;
   DType kv_dtype = DType::kF16;
@@ -54,44 +54,44 @@ struct ModelInfo {
 struct DocumentInfo {
   int64_t n_tokens = 0;
   int n_chunks = 0, chunk_size = 0, depth = 0;
-  int64_t n_nodes = 0, n_nodes_encoded = 0;    // of the trees; whose slots exist
-  int64_t n_slots = 0;                          // encoded so far
-  uint64_t n_bytes = 0;                         // slots and index, in memory or mapped
+  int64_t n_nodes = 0, n_nodes_encoded = 0;  // of the trees; whose slots exist
+  int64_t n_slots = 0;                       // encoded so far
+  uint64_t n_bytes = 0;                      // slots and index, in memory or mapped
 };
 
 // One encoded node of the memory of a run.
 struct OpenedNode {
-  int document = 0;                       // index into the session's documents
-  int chunk = 0;                          // within that document
-  int level = 0;                          // 0: the chunk itself
-  int64_t begin = 0, end = 0;             // token range in the document
+  int document = 0;            // index into the session's documents
+  int chunk = 0;               // within that document
+  int level = 0;               // 0: the chunk itself
+  int64_t begin = 0, end = 0;  // token range in the document
   int n_slots = 0;
-  bool is_finest = false;                 // a leaf of the opened span (the rest was thinned more coarsely)
-  float score = 0;                        // likeness to the query: of the node itself, for leaves that of the opened span; NaN if none was computed
+  bool is_finest = false;  // a leaf of the opened span (the rest was thinned more coarsely)
+  float score = 0;         // likeness to the query: of the node itself, for leaves that of the opened span; NaN if none was computed
 };
 
 struct Retrieval {
-  std::vector<OpenedNode> nodes;          // in document order
+  std::vector<OpenedNode> nodes;  // in document order
   int64_t n_slots = 0;
-  int n_nodes_encoded = 0;                // encoded for this query (the rest was there)
+  int n_nodes_encoded = 0;  // encoded for this query (the rest was there)
 };
 
 struct SamplerOptions {
-  float temperature = 0.0f;               // 0: greedy
-  int top_k = 0;                          // 0: off
+  float temperature = 0.0f;  // 0: greedy
+  int top_k = 0;             // 0: off
   float top_p = 1.0f;
   float min_p = 0.0f;
   float repetition_penalty = 1.0f;
   float frequency_penalty = 0.0f;
   float presence_penalty = 0.0f;
-  int penalty_window = 64;                // last tokens looked at by the penalties
+  int penalty_window = 64;  // last tokens looked at by the penalties
   uint64_t seed = 0;
-  std::vector<std::pair<int32_t, float>> logit_bias;   // -inf bans
+  std::vector<std::pair<int32_t, float>> logit_bias;  // -inf bans
 };
 
 struct GenerateRequest {
-  std::vector<int32_t> ids;               // ALL local tokens (system, history, question); the cache of a common prefix is reused
-  int64_t query_index = -1;               // the token whose vector selects; -1: the last
+  std::vector<int32_t> ids;  // ALL local tokens (system, history, question); the cache of a common prefix is reused
+  int64_t query_index = -1;  // the token whose vector selects; -1: the last
   int max_tokens = 0;
   std::vector<int32_t> stop_ids;
   SamplerOptions sampler;
@@ -102,20 +102,20 @@ enum class FinishReason : uint8_t { kStop, kLength };
 struct GenerateResult {
   FinishReason finish = FinishReason::kLength;
   int32_t stop_id = -1;
-  int n_prompt = 0, n_cached = 0, n_generated = 0;   // tokens
+  int n_prompt = 0, n_cached = 0, n_generated = 0;  // tokens
   double select_ms = 0, encode_ms = 0, prefill_ms = 0, decode_ms = 0;
 };
 
 struct JobHooks {
   CancelFlag cancel;
-  std::function<void(uint64_t done, uint64_t total)> on_progress;   // may be empty
-  std::function<void(const Error* error)> on_done;                   // null: success
+  std::function<void(uint64_t done, uint64_t total)> on_progress;  // may be empty
+  std::function<void(const Error* error)> on_done;                 // null: success
 };
 
 struct GenerateHooks {
   CancelFlag cancel;
   std::function<void(const char* phase, uint64_t done, uint64_t total)> on_progress;  // "select", "encode" (nodes), "prefill" (tokens)
-  std::function<void(const Retrieval&)> on_retrieval;                                  // once, before the first token, if there are documents
+  std::function<void(const Retrieval&)> on_retrieval;                                 // once, before the first token, if there are documents
   std::function<void(int32_t id)> on_token;
   std::function<void(const Error* error, const GenerateResult&)> on_done;
 };
@@ -125,25 +125,25 @@ struct TraceRequest {
   std::vector<int32_t> ids;
   int64_t query_index = -1;
   int max_new_tokens = 0;
-  bool recompute = false;                 // greedy without a cache: every step runs all local tokens again (tree kept)
+  bool recompute = false;  // greedy without a cache: every step runs all local tokens again (tree kept)
 };
 struct Trace {
-  std::vector<float> logits;              // [L, V] of the prompt
-  std::vector<int32_t> greedy;            // [max_new_tokens]
-  std::vector<float> greedy_logits;       // [max_new_tokens, V]
-  std::vector<float> query_vector;        // [D]; token keys: the cross query [H, C]
+  std::vector<float> logits;         // [L, V] of the prompt
+  std::vector<int32_t> greedy;       // [max_new_tokens]
+  std::vector<float> greedy_logits;  // [max_new_tokens, V]
+  std::vector<float> query_vector;   // [D]; token keys: the cross query [H, C]
   Retrieval retrieval;
-  std::vector<int64_t> slot_positions;    // [n_slots] document position (group's first for mean slots), in injection order
-  std::vector<float> keys, values;        // [M, n_slots, G, C] as injected
-  uint64_t multiply_adds = 0;             // of the whole trace, encoding included
+  std::vector<int64_t> slot_positions;  // [n_slots] document position (group's first for mean slots), in injection order
+  std::vector<float> keys, values;      // [M, n_slots, G, C] as injected
+  uint64_t multiply_adds = 0;           // of the whole trace, encoding included
 };
 
 class Document {
  public:
   virtual ~Document() = default;
-  virtual DocumentInfo info() const = 0;                                        // thread-safe
-  virtual std::vector<int32_t> tokens(int64_t begin, int64_t end) const = 0;    // thread-safe; clamps
-  virtual std::string attribute(const std::string& key) const = 0;              // "" if absent: what save() was given
+  virtual DocumentInfo info() const = 0;                                      // thread-safe
+  virtual std::vector<int32_t> tokens(int64_t begin, int64_t end) const = 0;  // thread-safe; clamps
+  virtual std::string attribute(const std::string& key) const = 0;            // "" if absent: what save() was given
   // Appends tokens: full chunks are indexed now (what choosing needs), a last partial chunk when it is first needed.
   virtual void begin_append(std::vector<int32_t> ids, JobHooks hooks) = 0;
   // Indexes the partial chunk too; eager: encodes every node of every tree.
@@ -162,8 +162,8 @@ class Session {
 };
 
 struct DocumentOptions {
-  int chunk_size = 0;                     // tokens; 0: the adapter's
-  std::vector<uint8_t> mask;              // conformance only: per token 1 valid, 0 padding (released code's treatment); empty: all valid
+  int chunk_size = 0;         // tokens; 0: the adapter's
+  std::vector<uint8_t> mask;  // conformance only: per token 1 valid, 0 padding (released code's treatment); empty: all valid
 };
 
 class Model {
@@ -172,15 +172,15 @@ class Model {
   static std::shared_ptr<Model> load(LoadOptions options);
   virtual ~Model() = default;
   virtual const ModelInfo& info() const = 0;
-  virtual const TokenizerData* tokenizer() const = 0;             // GGUF only, else null
+  virtual const TokenizerData* tokenizer() const = 0;  // GGUF only, else null
   virtual std::shared_ptr<Document> create_document(const DocumentOptions& options) = 0;
   // Opens a saved document: verifies format, model fingerprint and every checksum before on_done. `document` is set on success.
   virtual void begin_open(std::string path, JobHooks hooks, std::function<void(std::shared_ptr<Document>)> on_document) = 0;
   virtual std::shared_ptr<Session> create_session() = 0;
-  virtual void close() = 0;                                       // ends all jobs (kDisposed), joins the engine thread; idempotent; never from a hook
+  virtual void close() = 0;  // ends all jobs (kDisposed), joins the engine thread; idempotent; never from a hook
 };
 
-std::vector<std::string> cpu_variants_here();                     // best first
+std::vector<std::string> cpu_variants_here();  // best first
 const char* version();
 
 }  // namespace banyan

@@ -9,8 +9,11 @@ const files = folders
   .flatMap((folder) => readdirSync(root + folder, { recursive: true }).map((file) => `${folder}/${file}`))
   .filter((file) => /\.(h|cc|inl|cu|cuh)$/.test(file))
   .sort();
-if (spawnSync('clang-format', ['--version'], { stdio: 'ignore' }).status !== 0) {
-  console.log('clang-format: skipped, it is not installed');
+const kMajor = '14'; // Debian 12's; other versions break lines differently
+const { stdout } = spawnSync('clang-format', ['--version'], { encoding: 'utf8' });
+const major = /version (\d+)\./.exec(stdout ?? '')?.[1];
+if (major !== kMajor) {
+  console.log(`clang-format: skipped, ${major === undefined ? 'it is not installed' : `this is version ${major}, the files follow ${kMajor}`}`);
 } else {
   const mode = process.argv.includes('--fix') ? ['-i'] : ['--dry-run', '--Werror', '--ferror-limit=1'];
   const { status } = spawnSync('clang-format', [...mode, ...files], { cwd: root, stdio: 'inherit' });

@@ -20,7 +20,7 @@ inline float f16_to_f32(uint16_t bits) {
   const uint32_t fraction = bits & 0x3FFu;
   if (exponent == 0x1F) return std::bit_cast<float>(sign | 0x7F800000u | (fraction << 13));
   if (exponent != 0) return std::bit_cast<float>(sign | ((exponent + 112u) << 23) | (fraction << 13));  // 112 = 127 - 15, the biases
-  const float magnitude = static_cast<float>(fraction) * 0x1p-24f;                                     // subnormal: exact in float32
+  const float magnitude = static_cast<float>(fraction) * 0x1p-24f;                                      // subnormal: exact in float32
   return sign ? -magnitude : magnitude;
 }
 

@@ -33,9 +33,7 @@ uint64_t merge(uint64_t hash, uint64_t accumulator) { return (hash ^ mix(0, accu
 }  // namespace
 
 Hash::Hash() {
-  for (size_t s = 0; s < kSeeds.size(); ++s) {
-    lanes_[s] = {kSeeds[s] + kPrime1 + kPrime2, kSeeds[s] + kPrime2, kSeeds[s], kSeeds[s] - kPrime1};
-  }
+  for (size_t s = 0; s < kSeeds.size(); ++s) { lanes_[s] = {kSeeds[s] + kPrime1 + kPrime2, kSeeds[s] + kPrime2, kSeeds[s], kSeeds[s] - kPrime1}; }
 }
 
 void Hash::consume(const unsigned char* stripe) {

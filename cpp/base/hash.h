@@ -18,10 +18,8 @@ class Hash {
   // Length first, so that ("ab", "c") and ("a", "bc") differ.
   void update_text(std::string_view text);
   template <class T>
-    requires std::is_arithmetic_v<T> || std::is_enum_v<T>
-  void update_value(T value) {
-    update(&value, sizeof value);
-  }
+  requires std::is_arithmetic_v<T> || std::is_enum_v<T>
+  void update_value(T value) { update(&value, sizeof value); }
 
   std::array<uint64_t, 2> digest() const;  // [0] is plain XXH64 with seed 0
   std::string hex() const;                 // 32 lower-case digits

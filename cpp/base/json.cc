@@ -56,8 +56,14 @@ class Parser {
       case '{': json.value = object(depth); break;
       case '[': json.value = array(depth); break;
       case '"': json.value = string(); break;
-      case 't': word("true"); json.value = true; break;
-      case 'f': word("false"); json.value = false; break;
+      case 't':
+        word("true");
+        json.value = true;
+        break;
+      case 'f':
+        word("false");
+        json.value = false;
+        break;
       case 'n': word("null"); break;
       default: number(json); break;
     }
@@ -175,7 +181,9 @@ class Parser {
     const char c = peek();
     if (!at_end()) ++at_;
     switch (c) {
-      case '"': case '\\': case '/': result += c; return;
+      case '"':
+      case '\\':
+      case '/': result += c; return;
       case 'b': result += '\b'; return;
       case 'f': result += '\f'; return;
       case 'n': result += '\n'; return;
@@ -236,7 +244,8 @@ std::optional<double> Json::number() const {
 const Json* Json::find(std::string_view key) const {
   const Object* members = object();
   if (members == nullptr) return nullptr;
-  const auto at = std::lower_bound(members->begin(), members->end(), key, [](const JsonMember& member, std::string_view k) { return member.key < k; });
+  const auto at =
+      std::lower_bound(members->begin(), members->end(), key, [](const JsonMember& member, std::string_view k) { return member.key < k; });
   return at != members->end() && at->key == key ? &at->value : nullptr;
 }
 

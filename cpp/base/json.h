@@ -20,7 +20,7 @@ struct Json {
   using Array = std::vector<Json>;
   using Object = std::vector<JsonMember>;  // sorted by key
   std::variant<std::nullptr_t, bool, int64_t, double, std::string, Array, Object> value = nullptr;
-  size_t offset = 0;                       // of its first byte in the text
+  size_t offset = 0;  // of its first byte in the text
 
   bool is_null() const { return std::holds_alternative<std::nullptr_t>(value); }
   const bool* boolean() const { return std::get_if<bool>(&value); }
@@ -29,7 +29,7 @@ struct Json {
   const std::string* string() const { return std::get_if<std::string>(&value); }
   const Array* array() const { return std::get_if<Array>(&value); }
   const Object* object() const { return std::get_if<Object>(&value); }
-  const Json* find(std::string_view key) const;                            // null if absent, or if this is no object
+  const Json* find(std::string_view key) const;  // null if absent, or if this is no object
 };
 
 struct JsonMember {
@@ -39,7 +39,7 @@ struct JsonMember {
 
 struct JsonLimits {
   size_t n_bytes = size_t{100} << 20;
-  size_t n_values = 1'000'000;   // a value costs about 50 bytes of memory but as little as 2 bytes of text
+  size_t n_values = 1'000'000;  // a value costs about 50 bytes of memory but as little as 2 bytes of text
   int depth = 32;
 };
 
@@ -54,7 +54,7 @@ class JsonKeys {
 
   const Json* find(std::string_view key) const;
   bool has(std::string_view key) const { return find(key) != nullptr; }
-  bool is_null(std::string_view key) const;                              // there, and null
+  bool is_null(std::string_view key) const;  // there, and null
   int64_t integer(std::string_view key, int64_t low, int64_t high) const;
   int64_t integer_or(std::string_view key, int64_t low, int64_t high, int64_t fallback) const;
   double number_or(std::string_view key, double fallback) const;
@@ -64,7 +64,7 @@ class JsonKeys {
 
   const std::string& file() const { return file_; }
   Code damaged() const { return damaged_; }
-  std::string name(std::string_view key) const;                          // "config.json: key \"encoder_config.hidden_size\""
+  std::string name(std::string_view key) const;  // "config.json: key \"encoder_config.hidden_size\""
   [[noreturn]] void fail(std::string_view key, const std::string& what) const { fail(damaged_, key, what); }
   [[noreturn]] void fail(Code code, std::string_view key, const std::string& what) const;
 
@@ -84,7 +84,7 @@ class JsonWriter {
   JsonWriter& key(std::string_view text);
   JsonWriter& string(std::string_view text);
   JsonWriter& integer(int64_t value);
-  JsonWriter& number(double value);                                      // shortest text that reads back the same; not finite: null
+  JsonWriter& number(double value);  // shortest text that reads back the same; not finite: null
   JsonWriter& boolean(bool value);
   const std::string& text() const { return text_; }
 

@@ -62,7 +62,8 @@ std::span<const std::byte> map(const std::string& path) {
   const DWORD attributes = GetFileAttributesW(name.c_str());
   if (attributes == INVALID_FILE_ATTRIBUTES) fail_with(path, GetLastError());
   if (attributes & FILE_ATTRIBUTE_DIRECTORY) fail(path, false, "is a directory");
-  const Handle file{CreateFileW(name.c_str(), GENERIC_READ, FILE_SHARE_READ | FILE_SHARE_DELETE, nullptr, OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, nullptr)};
+  const Handle file{
+      CreateFileW(name.c_str(), GENERIC_READ, FILE_SHARE_READ | FILE_SHARE_DELETE, nullptr, OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, nullptr)};
   if (file.value == INVALID_HANDLE_VALUE) fail_with(path, GetLastError());
   LARGE_INTEGER size;
   if (!GetFileSizeEx(file.value, &size)) fail_with(path, GetLastError());

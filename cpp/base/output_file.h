@@ -12,10 +12,10 @@ class OutputFile {
   explicit OutputFile(const std::string& path);
   OutputFile(const OutputFile&) = delete;
   OutputFile& operator=(const OutputFile&) = delete;
-  ~OutputFile();                          // removes the temporary file unless committed
+  ~OutputFile();  // removes the temporary file unless committed
 
-  void write(const void* data, size_t n_bytes);   // throws Error{kIo}: full disk, quota, ...
-  void commit();                                  // syncs and renames; throws Error{kIo}
+  void write(const void* data, size_t n_bytes);  // throws Error{kIo}: full disk, quota, ...
+  void commit();                                 // syncs and renames; throws Error{kIo}
 
  private:
   [[noreturn]] void fail(const char* what, int error) const;

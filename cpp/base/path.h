@@ -12,17 +12,13 @@ inline std::filesystem::path native_path(const std::string& path) { return std::
 inline bool is_directory(const std::string& path) noexcept {
   try {
     return std::filesystem::is_directory(native_path(path));
-  } catch (...) {
-    return false;
-  }
+  } catch (...) { return false; }
 }
 
 inline bool path_exists(const std::string& path) noexcept {
   try {
     return std::filesystem::exists(native_path(path));
-  } catch (...) {
-    return false;
-  }
+  } catch (...) { return false; }
 }
 
 #ifdef _WIN32

@@ -32,8 +32,10 @@ inline void pack_panel(GemmScratch& s, Decode decode, const WeightView& w, int64
         const uint8_t* piece = from + static_cast<size_t>(r + i) * n_bytes;
         decode(piece, n_k, to);
         // The next panel's piece of this row comes while this panel is multiplied: pieces are too short for the memory's own prefetchers.
-        if (k + n_k < w.cols) for (size_t line = 0; line < piece_bytes; line += 64) BANYAN_PREFETCH(piece + piece_bytes + line);
-      } else std::memset(to, 0, static_cast<size_t>(n_k) * sizeof(float));
+        for (size_t line = 0; line < piece_bytes; line += 64) BANYAN_PREFETCH(piece + piece_bytes + line);
+      } else {
+        std::memset(to, 0, static_cast<size_t>(n_k) * sizeof(float));
+      }
       for (int c = n_k; c < n_k_padded; ++c) to[c] = 0.0f;
     }
     float* tile = s.panel + r / kTileCols * kTileCols * kPanelDepth + r % kTileCols;

@@ -120,14 +120,17 @@ inline void gemm_few(Stream& stream, const GemmArgs& a) {
   Threads& threads = *static_cast<Threads*>(stream.backend);
   const int64_t n_bytes = static_cast<int64_t>(row_bytes(a.w.dtype, a.w.cols));
   const int64_t task_bytes = a.n_tokens > 2 ? 128 << 10 : 32 << 10;  // some 10 microseconds of work
-  FewJob job{stream, a, const_cast<float*>(a.x), a.w.cols, std::clamp<int64_t>(task_bytes / std::max<int64_t>(1, n_bytes), 1, kFewRows), a.w.cols};
+  const int64_t n_per_task = std::clamp<int64_t>(task_bytes / std::max<int64_t>(1, n_bytes), 1, kFewRows);
+  FewJob job{stream, a, const_cast<float*>(a.x), a.w.cols, n_per_task, a.w.cols};
   if (a.n_tokens > 2) job.depth = std::max<int64_t>(256, 4096 / a.n_tokens / 256 * 256);  // 16 KiB of x, whole K-quant blocks
   const int64_t odd_stride = (round_up(a.w.cols, 16) / 16 | 1) * 16;
-  const bool is_spread = a.n_tokens > 1 && a.n_tokens * odd_stride * static_cast<int64_t>(sizeof(float)) <= static_cast<int64_t>(Threads::kSharedBytes);
+  const int64_t spread_bytes = a.n_tokens * odd_stride * static_cast<int64_t>(sizeof(float));
+  const bool is_spread = a.n_tokens > 1 && spread_bytes <= static_cast<int64_t>(Threads::kSharedBytes);
   if (is_spread) {
     job.x = reinterpret_cast<float*>(threads.shared());
     job.x_stride = odd_stride;
   }
-  const Threads::Phase phases[] = {phase<FewJob, spread_task>(job, a.n_tokens), phase<FewJob, gemm_few_task>(job, ceil_div(a.w.rows, job.n_per_task))};
+  const Threads::Phase phases[] = {phase<FewJob, spread_task>(job, a.n_tokens),
+                                   phase<FewJob, gemm_few_task>(job, ceil_div(a.w.rows, n_per_task))};
   threads.run(is_spread ? phases : phases + 1, is_spread ? 2 : 1);
 }

@@ -14,8 +14,13 @@ class Buffer {
   explicit Buffer(Device& device) : device_(&device) {}
   Buffer(Device& device, size_t n_bytes) : device_(&device) { reserve(n_bytes); }
   Buffer(Buffer&& other) noexcept { swap(other); }
-  Buffer& operator=(Buffer&& other) noexcept { swap(other); return *this; }
-  ~Buffer() { if (memory_ != nullptr) device_->release(memory_); }
+  Buffer& operator=(Buffer&& other) noexcept {
+    swap(other);
+    return *this;
+  }
+  ~Buffer() {
+    if (memory_ != nullptr) device_->release(memory_);
+  }
 
   // At least n_bytes afterwards; the content is lost if it had to grow.
   void reserve(size_t n_bytes) {

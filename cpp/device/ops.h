@@ -12,6 +12,9 @@
 
 namespace banyan {
 
+// The rows below are a table; a formatter would break them up.
+// clang-format off
+
 struct Ops;
 
 // Where ops run and what they cost. One stream is used by one thread at a time.
@@ -103,5 +106,7 @@ inline void inject(Stream& s, const InjectArgs& a) {
 inline void gather(Stream& s, const GatherArgs& a) { s.ops->gather(s, a); }
 inline void pool(Stream& s, const PoolArgs& a) { s.ops->pool(s, a); }
 inline void swiglu(Stream& s, const SwigluArgs& a) { s.ops->swiglu(s, a); }
+
+// clang-format on
 
 }  // namespace banyan

@@ -13,14 +13,14 @@ class Cache {
 
   // Room for n_rows tokens; the first n_kept of them stay. Throws kOutOfMemory (then nothing changed).
   void reserve(Stream& s, int n_rows, int n_kept);
-  KvView layer(int index) const;          // [capacity, G, C]
+  KvView layer(int index) const;  // [capacity, G, C]
 
  private:
   Device& device_;
   const Decoder& upper_;
   const DType kv_dtype_;
   int capacity_ = 0;
-  std::vector<Buffer> layers_;            // per layer [keys, values][capacity, G, C]
+  std::vector<Buffer> layers_;  // per layer [keys, values][capacity, G, C]
   IndexTable indices_;
 };
 

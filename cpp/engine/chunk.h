@@ -13,33 +13,44 @@ namespace banyan {
 
 // Slots of one node: [M layers][keys, values][n_slots, G, C] in the model's kv type; keys rotated by their offset in the node.
 struct NodeSlots {
-  const std::byte* data = nullptr;      // device memory; null: not encoded yet
+  const std::byte* data = nullptr;  // device memory; null: not encoded yet
   int n_slots = 0;
-  std::shared_ptr<const void> owner;    // keeps data alive (a batch's buffer, or a mapped file)
+  std::shared_ptr<const void> owner;  // keeps data alive (a batch's buffer, or a mapped file)
 };
 
 // One lower layer's keys of a chunk read as a whole: [G][n_tokens][C] in the model's kv type, rotated by their offset in the chunk.
 struct TokenKeys {
-  const std::byte* data = nullptr;      // device memory
+  const std::byte* data = nullptr;  // device memory
   std::shared_ptr<const void> owner;
 };
 
 struct Chunk {
   Chunk(std::vector<int32_t> tokens, int64_t begin, const TreeConfig& config)
-      : uid(next_uid()), begin(begin), tokens(std::move(tokens)), tree(static_cast<int>(this->tokens.size()), config), slots(static_cast<size_t>(tree.n_nodes()) + 1) {}
+      : uid(next_uid()),
+        begin(begin),
+        tokens(std::move(tokens)),
+        tree(static_cast<int>(this->tokens.size()), config),
+        slots(static_cast<size_t>(tree.n_nodes()) + 1) {}
 
-  const uint64_t uid;                   // of this process
-  const int64_t begin;                  // position of the first token in the document
+  const uint64_t uid;   // of this process
+  const int64_t begin;  // position of the first token in the document
   const std::vector<int32_t> tokens;
   const ChunkTree tree;
-  std::vector<uint8_t> mask;            // conformance only: 1 valid, 0 padding; empty: all valid
+  std::vector<uint8_t> mask;  // conformance only: 1 valid, 0 padding; empty: all valid
   // What choosing needs, by the adapter's selection rule; computed together, then is_indexed.
-  std::vector<float> vectors;           // cosine: [n_compared, D] vectors of nodes 2, 3, ...
-  TokenKeys token_keys;                 // token keys: of every token
+  std::vector<float> vectors;  // cosine: [n_compared, D] vectors of nodes 2, 3, ...
+  TokenKeys token_keys;        // token keys: of every token
   bool is_indexed = false;
-  std::vector<NodeSlots> slots;         // by node number
-  std::atomic<int> n_encoded = 0, n_slots = 0;   // of them; any thread
+  std::vector<NodeSlots> slots;                 // by node number
+  std::atomic<int> n_encoded = 0, n_slots = 0;  // of them; any thread
 
+  void forget_slots(int node) {
+    NodeSlots& old = slots[static_cast<size_t>(node)];
+    if (old.data == nullptr) return;
+    --n_encoded;
+    n_slots -= old.n_slots;
+    old = {};
+  }
   void set_slots(int node, NodeSlots encoded) {
     ++n_encoded;
     n_slots += encoded.n_slots;

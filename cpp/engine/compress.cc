@@ -19,8 +19,8 @@ void copy_rows(Stream& s, Buffer& to, const Buffer& from, const int32_t* rows, i
 
 // One level's compared nodes over a batch of whole chunks.
 struct LevelPlan {
-  std::vector<int32_t> offsets;                                     // per token: offset in its node (0 where no node covers it)
-  std::vector<int32_t> last_rows, last_offsets, kv_begin, kv_end;   // per node
+  std::vector<int32_t> offsets;                                    // per token: offset in its node (0 where no node covers it)
+  std::vector<int32_t> last_rows, last_offsets, kv_begin, kv_end;  // per node
   uint64_t n_pairs = 0;
 
   LevelPlan(const std::vector<std::shared_ptr<Chunk>>& chunks, int level) {
@@ -44,9 +44,7 @@ struct LevelPlan {
 
 }  // namespace
 
-size_t Compressor::slot_bytes() const {
-  return 2 * static_cast<size_t>(tree_.n_injected_layers) * row_bytes(kv_dtype_, lower_.kv_dim());
-}
+size_t Compressor::slot_bytes() const { return 2 * static_cast<size_t>(tree_.n_injected_layers) * row_bytes(kv_dtype_, lower_.kv_dim()); }
 
 size_t Compressor::index_bytes(const ChunkTree& tree) const {
   if (tree_.selection == SelectionRule::kTokenKeys) return static_cast<size_t>(tree.n_tokens()) * row_bytes(kv_dtype_, lower_.kv_dim());
@@ -71,7 +69,8 @@ void Compressor::compute_token_keys(Stream& s, const std::vector<std::shared_ptr
   a_.reserve(n);
   auto out = std::make_shared<Buffer>(device_, static_cast<size_t>(n) * row);
   indices_.clear();
-  const size_t ids_at = indices_.add(batch.ids), offsets_at = indices_.add(batch.offsets), begin_at = indices_.add(batch.kv_begin), end_at = indices_.add(batch.kv_end);
+  const size_t ids_at = indices_.add(batch.ids), offsets_at = indices_.add(batch.offsets), begin_at = indices_.add(batch.kv_begin),
+               end_at = indices_.add(batch.kv_end);
   indices_.upload();
 
   embed(s, {a_.x.as<float>(), lower_.weights.embedding, indices_.at(ids_at), n});
@@ -80,17 +79,18 @@ void Compressor::compute_token_keys(Stream& s, const std::vector<std::shared_ptr
     layer.keys_values(s, a_, n);
     layer.rotate_keys(s, a_.k.as<float>(), indices_.at(offsets_at), n);
     layer.attention(s, a_, {a_.k.as<float>(), a_.v.as<float>(), DType::kF32, kv_dim, head_dim},
-                    {n, nullptr, indices_.at(offsets_at), indices_.at(begin_at), indices_.at(end_at), batch.n_pairs});
+        {n, nullptr, indices_.at(offsets_at), indices_.at(begin_at), indices_.at(end_at), batch.n_pairs});
     layer.mlp(s, a_, n);
     check_cancelled(s);
   }
   const Layer matching(lower_, tree_.selection_layer);
   matching.keys(s, a_, n);
   matching.rotate_keys(s, a_.k.as<float>(), indices_.at(offsets_at), n);
-  for (size_t c = 0; c < chunks.size(); ++c) {   // head by head, so that a head's keys are one matrix
+  for (size_t c = 0; c < chunks.size(); ++c) {  // head by head, so that a head's keys are one matrix
     const NodeBatch::Node& node = batch.nodes[c];
     store(s, {out->as<std::byte>() + static_cast<size_t>(node.row) * row, kv_dtype_, head_dim, int64_t{node.n_tokens} * head_dim,
-              a_.k.as<float>() + static_cast<size_t>(node.row) * static_cast<size_t>(kv_dim), indices_.at(offsets_at) + node.row, node.n_tokens, heads, head_dim});
+                 a_.k.as<float>() + static_cast<size_t>(node.row) * static_cast<size_t>(kv_dim), indices_.at(offsets_at) + node.row, node.n_tokens,
+                 heads, head_dim});
   }
   device_.sync();
   check_cancelled(s);
@@ -125,7 +125,7 @@ void Compressor::compute_vectors(Stream& s, const std::vector<std::shared_ptr<Ch
     indices_.upload();
     const int32_t* all = indices_.at(all_at);
 
-    if (level == 1) {   // K and V before rotation depend on the token alone: once for all levels
+    if (level == 1) {  // K and V before rotation depend on the token alone: once for all levels
       embed(s, {a_.x.as<float>(), lower_.weights.embedding, indices_.at(ids_at), n});
       first.keys_values(s, a_, n);
       copy_rows(s, embedded_, a_.x, all, n, dim);
@@ -161,7 +161,7 @@ struct Compressor::SlotWriter {
   Stream& s;
   const NodeBatch& batch;
   std::byte* out;
-  const int32_t *slot_rows, *group_end, *slot_offsets, *numbers;   // device
+  const int32_t *slot_rows, *group_end, *slot_offsets, *numbers;  // device
 
   // k is unrotated, except strided slots taken from all rows, whose keys carry their rotation already.
   void write(const Layer& layer, int index, Rows rows) const {
@@ -184,8 +184,8 @@ struct Compressor::SlotWriter {
     for (const NodeBatch::Node& node : batch.nodes) {
       const size_t side_bytes = static_cast<size_t>(node.n_slots) * row;
       const float* from = picked.as<float>() + static_cast<size_t>(node.slot) * static_cast<size_t>(kv_dim);
-      store(s, {node_out + (static_cast<size_t>(index) * 2 + (is_key ? 0 : 1)) * side_bytes, self.kv_dtype_, kv_dim, self.lower_.config.head_dim, from, numbers,
-                node.n_slots, self.lower_.config.n_kv_heads, self.lower_.config.head_dim});
+      store(s, {node_out + (static_cast<size_t>(index) * 2 + (is_key ? 0 : 1)) * side_bytes, self.kv_dtype_, kv_dim, self.lower_.config.head_dim,
+                   from, numbers, node.n_slots, self.lower_.config.n_kv_heads, self.lower_.config.head_dim});
       node_out += static_cast<size_t>(node.n_slots) * self.slot_bytes();
     }
   }
@@ -227,22 +227,23 @@ void Compressor::encode(Stream& s, const std::vector<NodeRef>& refs) {
   indices_.clear();
   const size_t ids_at = indices_.add(batch.ids), union_at = indices_.add(batch.union_rows), offsets_at = indices_.add(batch.offsets),
                begin_at = indices_.add(batch.kv_begin), end_at = indices_.add(batch.kv_end), valid_at = indices_.add(batch.valid_rows),
-               slots_at = indices_.add(batch.slot_rows), groups_at = indices_.add(batch.group_end), slot_offsets_at = indices_.add(batch.slot_offsets),
-               slot_begin_at = indices_.add(batch.slot_kv_begin), slot_end_at = indices_.add(batch.slot_kv_end),
-               numbers_at = indices_.add(count_up(batch.n_slots));
-  std::vector<int32_t> slot_union = batch.slot_rows;   // rows of the slots before the union is spread
+               slots_at = indices_.add(batch.slot_rows), groups_at = indices_.add(batch.group_end),
+               slot_offsets_at = indices_.add(batch.slot_offsets), slot_begin_at = indices_.add(batch.slot_kv_begin),
+               slot_end_at = indices_.add(batch.slot_kv_end), numbers_at = indices_.add(count_up(batch.n_slots));
+  std::vector<int32_t> slot_union = batch.slot_rows;  // rows of the slots before the union is spread
   if (batch.is_union) {
     for (int32_t& row : slot_union) row = batch.union_rows[static_cast<size_t>(row)];
   }
   const size_t slot_union_at = indices_.add(slot_union);
   indices_.upload();
-  const SlotWriter slots{*this, s, batch, out->as<std::byte>(), indices_.at(slots_at), indices_.at(groups_at), indices_.at(slot_offsets_at), indices_.at(numbers_at)};
+  const SlotWriter slots{
+      *this, s, batch, out->as<std::byte>(), indices_.at(slots_at), indices_.at(groups_at), indices_.at(slot_offsets_at), indices_.at(numbers_at)};
 
   embed(s, {a_.x.as<float>(), lower_.weights.embedding, indices_.at(ids_at), n_tokens});
   for (int i = 0; i < n_layers; ++i) {
     const Layer layer(lower_, i);
     const bool is_last = i == n_layers - 1;
-    if (is_last && !is_mean) {   // K and V at the slots only; the layer below has left just those rows
+    if (is_last && !is_mean) {  // K and V at the slots only; the layer below has left just those rows
       if (i == 0) {
         copy_rows(s, a_.y, a_.x, indices_.at(slot_union_at), batch.n_slots, lower_.config.dim);
         a_.x.swap(a_.y);
@@ -259,9 +260,10 @@ void Compressor::encode(Stream& s, const std::vector<NodeRef>& refs) {
     if (!is_mean) slots.write(layer, i, Rows::kAll);
 
     const KvView kv = visible_keys(s, batch, indices_.at(valid_at));
-    if (i == n_layers - 2 && !is_mean) {   // above, only the slots' rows are read
+    if (i == n_layers - 2 && !is_mean) {  // above, only the slots' rows are read
       layer.attention(s, a_, kv,
-                      {batch.n_slots, indices_.at(slots_at), indices_.at(slot_offsets_at), indices_.at(slot_begin_at), indices_.at(slot_end_at), batch.n_slot_pairs});
+          {batch.n_slots, indices_.at(slots_at), indices_.at(slot_offsets_at), indices_.at(slot_begin_at), indices_.at(slot_end_at),
+              batch.n_slot_pairs});
       layer.mlp(s, a_, batch.n_slots);
     } else {
       layer.attention(s, a_, kv, {batch.n_rows, nullptr, indices_.at(offsets_at), indices_.at(begin_at), indices_.at(end_at), batch.n_pairs});

@@ -1,4 +1,5 @@
-// compress: the lower pass. The index of whole chunks (what choosing needs) and slots of single nodes, both over ragged batches, computing only what is read.
+// compress: the lower pass. The index of whole chunks (what choosing needs) and slots of single nodes, both over ragged batches, computing only
+// what is read.
 // Sources: SharedLLM (arXiv 2410.19318, 2603.04759); sharedllm-semantics 4 to 7.
 #pragma once
 
@@ -17,8 +18,16 @@ inline constexpr int kBatchTokens = 512;
 class Compressor {
  public:
   Compressor(Device& device, const Decoder& lower, const TreeConfig& tree, DType kv_dtype, Activations& activations)
-      : device_(device), lower_(lower), tree_(tree), kv_dtype_(kv_dtype), a_(activations), indices_(device), embedded_(device), normed_(device),
-        packed_k_(device), packed_v_(device) {}
+      : device_(device),
+        lower_(lower),
+        tree_(tree),
+        kv_dtype_(kv_dtype),
+        a_(activations),
+        indices_(device),
+        embedded_(device),
+        normed_(device),
+        packed_k_(device),
+        packed_v_(device) {}
 
   // Computes what the selection rule needs of the chunks that lack it. Throws kAborted, kOutOfMemory; then nothing was stored.
   void index(Stream& s, const std::vector<std::shared_ptr<Chunk>>& chunks);
@@ -37,7 +46,7 @@ class Compressor {
   void compute_vectors(Stream& s, const std::vector<std::shared_ptr<Chunk>>& chunks);
   // Token keys: each chunk is read once, whole, up to the keys of the selection layer.
   void compute_token_keys(Stream& s, const std::vector<std::shared_ptr<Chunk>>& chunks);
-  enum class Rows : uint8_t { kAll, kSlots };                      // what k and v hold: every row of the batch, or the slots' only
+  enum class Rows : uint8_t { kAll, kSlots };  // what k and v hold: every row of the batch, or the slots' only
   void spread_union(Stream& s, const NodeBatch& batch, const int32_t* union_rows);
   KvView visible_keys(Stream& s, const NodeBatch& batch, const int32_t* valid_rows);
 
@@ -48,8 +57,8 @@ class Compressor {
   DType kv_dtype_;
   Activations& a_;
   IndexTable indices_;
-  Buffer embedded_, normed_;                                       // layer 0's input and its norm, kept between levels
-  Buffer packed_k_, packed_v_;                                     // keys and values of valid tokens (masks)
+  Buffer embedded_, normed_;    // layer 0's input and its norm, kept between levels
+  Buffer packed_k_, packed_v_;  // keys and values of valid tokens (masks)
 };
 
 }  // namespace banyan

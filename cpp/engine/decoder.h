@@ -18,8 +18,8 @@ struct Decoder {
 
   const ModelConfig& config;
   const DecoderWeights& weights;
-  Buffer inv_freq;            // [C / 2]
-  float rope_magnitude = 1;   // YaRN
+  Buffer inv_freq;           // [C / 2]
+  float rope_magnitude = 1;  // YaRN
 };
 
 }  // namespace banyan

@@ -12,7 +12,8 @@ void report(const JobHooks& hooks, uint64_t done, uint64_t total) {
 
 class DocumentJob : public Job {
  public:
-  DocumentJob(std::shared_ptr<DocumentState> document, JobHooks hooks) : Job(hooks.cancel), document_(std::move(document)), hooks_(std::move(hooks)) {}
+  DocumentJob(std::shared_ptr<DocumentState> document, JobHooks hooks)
+      : Job(hooks.cancel), document_(std::move(document)), hooks_(std::move(hooks)) {}
   void finish(const Error* error) override {
     if (hooks_.on_done) hooks_.on_done(error);
   }
@@ -26,7 +27,8 @@ class DocumentJob : public Job {
 // All or nothing: the new chunks join the document when the last full one has its index.
 class AppendJob : public DocumentJob {
  public:
-  AppendJob(std::shared_ptr<DocumentState> document, std::vector<int32_t> ids, JobHooks hooks) : DocumentJob(std::move(document), std::move(hooks)), ids_(std::move(ids)) {}
+  AppendJob(std::shared_ptr<DocumentState> document, std::vector<int32_t> ids, JobHooks hooks)
+      : DocumentJob(std::move(document), std::move(hooks)), ids_(std::move(ids)) {}
 
   ~AppendJob() override {
     if (has_begun_) document_->is_appending = false;
@@ -54,7 +56,7 @@ class AppendJob : public DocumentJob {
     const auto size = static_cast<size_t>(document_->tree.chunk_size);
     n_kept_ = old.size();
     int64_t begin = old.empty() ? 0 : old.back()->begin + static_cast<int64_t>(old.back()->tokens.size());
-    if (!old.empty() && old.back()->tokens.size() < size && !ids_.empty()) {   // the last chunk grows: a new one takes its place
+    if (!old.empty() && old.back()->tokens.size() < size && !ids_.empty()) {  // the last chunk grows: a new one takes its place
       --n_kept_;
       begin = old.back()->begin;
       ids_.insert(ids_.begin(), old.back()->tokens.begin(), old.back()->tokens.end());
@@ -78,7 +80,8 @@ class AppendJob : public DocumentJob {
 
 class CompleteJob : public DocumentJob {
  public:
-  CompleteJob(std::shared_ptr<DocumentState> document, bool is_eager, JobHooks hooks) : DocumentJob(std::move(document), std::move(hooks)), is_eager_(is_eager) {}
+  CompleteJob(std::shared_ptr<DocumentState> document, bool is_eager, JobHooks hooks)
+      : DocumentJob(std::move(document), std::move(hooks)), is_eager_(is_eager) {}
 
   bool step() override {
     Stream s = engine().stream(cancel);
@@ -112,7 +115,7 @@ class SaveJob : public DocumentJob {
       : DocumentJob(std::move(document), std::move(hooks)), path_(std::move(path)), attributes_(std::move(attributes)) {}
 
   void finish(const Error* error) override {
-    writer_.reset();                      // an unfinished temporary file is gone before anybody hears of the failure
+    writer_.reset();  // an unfinished temporary file is gone before anybody hears of the failure
     DocumentJob::finish(error);
   }
 
@@ -180,7 +183,7 @@ DocumentInfo DocumentState::info() const {
   info.depth = tree.depth;
   for (const auto& chunk : chunks_) {
     info.n_tokens += static_cast<int64_t>(chunk->tokens.size());
-    info.n_nodes += chunk->tree.depth() == 0 ? 1 : chunk->tree.n_nodes() - 1;   // the chunk itself is encoded only if it has no halves
+    info.n_nodes += chunk->tree.depth() == 0 ? 1 : chunk->tree.n_nodes() - 1;  // the chunk itself is encoded only if it has no halves
     info.n_nodes_encoded += chunk->n_encoded;
     info.n_slots += chunk->n_slots;
     info.n_bytes += engine->compressor.index_bytes(chunk->tree);

@@ -27,12 +27,12 @@ class DocumentState : public Document, public std::enable_shared_from_this<Docum
   std::vector<uint8_t> mask_of(const Chunk& chunk) const;
 
   const std::shared_ptr<Engine> engine;
-  const TreeConfig tree;                  // the model's, with this document's chunk size
-  bool is_appending = false;              // engine thread
+  const TreeConfig tree;      // the model's, with this document's chunk size
+  bool is_appending = false;  // engine thread
 
  private:
-  const std::vector<uint8_t> mask_;       // conformance only
-  mutable std::mutex mutex_;              // guards the two below
+  const std::vector<uint8_t> mask_;  // conformance only
+  mutable std::mutex mutex_;         // guards the two below
   std::vector<std::shared_ptr<Chunk>> chunks_;
   std::map<std::string, std::string> attributes_;
 };

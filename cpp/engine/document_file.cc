@@ -13,8 +13,8 @@ namespace {
 constexpr const char* kFormat = "banyan-document";
 constexpr const char* kVersion = "1";
 constexpr size_t kChecksumBytes = 16;
-constexpr size_t kAlignment = 64;                   // of every tensor, so that kernels read the mapping as they read their own memory
-constexpr size_t kSliceBytes = size_t{8} << 20;     // a few milliseconds of writing or hashing
+constexpr size_t kAlignment = 64;                // of every tensor, so that kernels read the mapping as they read their own memory
+constexpr size_t kSliceBytes = size_t{8} << 20;  // a few milliseconds of writing or hashing
 
 std::string text_of(double value) {
   char text[32];
@@ -79,7 +79,13 @@ std::string DocumentWriter::header() const {
   const auto entry = [&](const char* name, const char* dtype, std::vector<size_t> shape, size_t n_bytes) {
     json.key(name).begin_object().key("dtype").string(dtype).key("shape").begin_array();
     for (const size_t n : shape) json.integer(static_cast<int64_t>(n));
-    json.end_array().key("data_offsets").begin_array().integer(static_cast<int64_t>(at)).integer(static_cast<int64_t>(at + n_bytes)).end_array().end_object();
+    json.end_array()
+        .key("data_offsets")
+        .begin_array()
+        .integer(static_cast<int64_t>(at))
+        .integer(static_cast<int64_t>(at + n_bytes))
+        .end_array()
+        .end_object();
     at += n_bytes;
   };
   // Padding belongs to a tensor of its own: the container allows no holes.
@@ -174,13 +180,12 @@ DocumentReader::DocumentReader(const std::string& path, const DocumentShape& sha
   if (status != std::errc() || size_end != size.data() + size.size()) fail("chunk_size is no number");
   try {
     check_chunk_size(tree.chunk_size, tree);
-  } catch (const Error& error) {
-    fail(error.what());
-  }
+  } catch (const Error& error) { fail(error.what()); }
   n_total_ = file_->file.bytes().size();
   const TensorView& checksum = tensor("checksum", DType::kU8, 1);
   const auto* end = file_->file.bytes().data() + n_total_;
-  if (checksum.shape[0] != static_cast<int64_t>(kChecksumBytes) || static_cast<const std::byte*>(checksum.data) + kChecksumBytes != end) fail("the checksum does not end the file");
+  if (checksum.shape[0] != static_cast<int64_t>(kChecksumBytes) || static_cast<const std::byte*>(checksum.data) + kChecksumBytes != end)
+    fail("the checksum does not end the file");
 }
 
 void DocumentReader::fail(const std::string& what) const { throw Error(Code::kBadDocument, file_->file.path() + ": " + what); }
@@ -240,7 +245,8 @@ DocumentContent DocumentReader::take() {
     const auto [c, node, n_slots] = entry;
     if (c < 0 || static_cast<size_t>(c) >= content.chunks.size()) fail("tensor nodes names a chunk that is not there");
     Chunk& chunk = *content.chunks[static_cast<size_t>(c)];
-    if (node < 1 || node > chunk.tree.n_nodes() || n_slots != slot_plan(chunk.tree.span(node).size(), tree.keep).n_slots) fail("tensor nodes holds an impossible node");
+    if (node < 1 || node > chunk.tree.n_nodes() || n_slots != slot_plan(chunk.tree.span(node).size(), tree.keep).n_slots)
+      fail("tensor nodes holds an impossible node");
     const size_t n_bytes = static_cast<size_t>(n_slots) * shape_.slot_bytes();
     if (n_bytes > static_cast<size_t>(end - next)) fail("tensor slots is too short");
     if (chunk.slots[static_cast<size_t>(node)].data != nullptr) fail("tensor nodes names a node twice");

@@ -21,11 +21,11 @@ namespace banyan {
 
 // What a file must agree on with the model that reads it.
 struct DocumentShape {
-  std::string fingerprint;                // of model and adapter
+  std::string fingerprint;  // of model and adapter
   TreeConfig tree;
-  int dim = 0, kv_dim = 0;                // of the lower model
+  int dim = 0, kv_dim = 0;  // of the lower model
   DType kv_dtype = DType::kF16;
-  size_t key_bytes() const { return tree.selection == SelectionRule::kTokenKeys ? row_bytes(kv_dtype, kv_dim) : 0; }   // of one token
+  size_t key_bytes() const { return tree.selection == SelectionRule::kTokenKeys ? row_bytes(kv_dtype, kv_dim) : 0; }  // of one token
   size_t slot_bytes() const { return 2 * static_cast<size_t>(tree.n_injected_layers) * row_bytes(kv_dtype, kv_dim); }
 };
 
@@ -50,7 +50,7 @@ class DocumentWriter {
   const DocumentContent content_;
   OutputFile file_;
   Hash hash_;
-  std::vector<std::pair<size_t, int>> encoded_;   // chunk, node
+  std::vector<std::pair<size_t, int>> encoded_;  // chunk, node
   std::vector<int32_t> tokens_;
   size_t n_vectors_ = 0, n_slots_ = 0, next_node_ = 0, next_chunk_ = 0;
   bool has_head_ = false, has_slots_ = false;
@@ -68,7 +68,7 @@ class DocumentReader {
   // After the last step. Slots point into the mapped file.
   DocumentContent take();
 
-  TreeConfig tree;                        // the model's, with the document's chunk size
+  TreeConfig tree;  // the model's, with the document's chunk size
 
  private:
   const TensorView& tensor(const char* name, DType dtype, int n_dims) const;

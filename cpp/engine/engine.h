@@ -15,13 +15,13 @@ struct Engine {
 
   const std::unique_ptr<ModelFiles> files;
   const std::unique_ptr<Device> device;
-  const TreeConfig tree;                  // the adapter's, with the options' overrides
+  const TreeConfig tree;  // the adapter's, with the options' overrides
   const DType kv_dtype;
   const Decoder upper, lower;
   Activations activations;
   Compressor compressor;
-  ModelInfo info;                         // any thread; constant after load
-  Scheduler scheduler;                    // any thread; last member: its thread ends before the rest goes
+  ModelInfo info;       // any thread; constant after load
+  Scheduler scheduler;  // any thread; last member: its thread ends before the rest goes
 
   bool has_adapter() const { return tree.n_injected_layers > 0; }
   Stream stream(const CancelFlag& cancel) const {

@@ -59,7 +59,7 @@ void Layer::attention(Stream& s, Activations& a, const KvView& kv, const Queries
   rope(s, {a.q.as<float>(), queries.positions, d_.inv_freq.as<float>(), queries.n, c.n_heads, c.head_dim, d_.rope_magnitude, c.rope.is_interleaved});
   const float scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim));
   attend(s, {a.mixed.as<float>(), a.q.as<float>(), kv, queries.kv_begin, queries.kv_end, queries.n, c.n_heads, c.n_kv_heads, c.head_dim, scale},
-         queries.n_pairs);
+      queries.n_pairs);
   gemm(s, {a.x.as<float>(), a.mixed.as<float>(), w_.o, w_.o_bias, queries.n, true});
 }
 

@@ -14,13 +14,13 @@ namespace banyan {
 class Activations {
  public:
   Activations(Device& device, const Decoder& upper, const Decoder& lower);
-  void reserve(int n_rows);   // throws kOutOfMemory
+  void reserve(int n_rows);  // throws kOutOfMemory
 
-  Buffer x, y;                // [T, D] residual stream, and the rows of it that go on
-  Buffer normed, picked;      // [T, D] input of the projections, and the rows of it that ask
-  Buffer k, v, moved;         // [T, G, C] keys and values of the batch; keys in another order or rotation
-  Buffer q, mixed;            // [T, H, C] queries; output of attention
-  Buffer gate, up;            // [T, F]
+  Buffer x, y;            // [T, D] residual stream, and the rows of it that go on
+  Buffer normed, picked;  // [T, D] input of the projections, and the rows of it that ask
+  Buffer k, v, moved;     // [T, G, C] keys and values of the batch; keys in another order or rotation
+  Buffer q, mixed;        // [T, H, C] queries; output of attention
+  Buffer gate, up;        // [T, F]
 
  private:
   size_t dim_, kv_dim_, q_dim_, ffn_dim_;
@@ -52,20 +52,20 @@ class IndexTable {
 // The rows that attend; all pointers on the device.
 struct Queries {
   int n = 0;
-  const int32_t* rows = nullptr;        // [n] rows of the batch; null: all of it
-  const int32_t* positions = nullptr;   // [n] rotation of the query
-  const int32_t* kv_begin = nullptr;    // [n] visible rows of `kv`
+  const int32_t* rows = nullptr;       // [n] rows of the batch; null: all of it
+  const int32_t* positions = nullptr;  // [n] rotation of the query
+  const int32_t* kv_begin = nullptr;   // [n] visible rows of `kv`
   const int32_t* kv_end = nullptr;
-  uint64_t n_pairs = 0;                 // sum of kv_end - kv_begin
+  uint64_t n_pairs = 0;  // sum of kv_end - kv_begin
 };
 
 // One layer's part of an injected memory, and how queries turn towards it.
 struct InjectionView {
   const CrossWeights* weights = nullptr;
-  KvView kv;                            // [n_slots, G, C]
+  KvView kv;  // [n_slots, G, C]
   int n_slots = 0;
-  const int32_t* positions = nullptr;   // [T] the same number for every row (rows + 1)
-  const float* inv_freq = nullptr;      // of the lower model; another table for the released one-token step
+  const int32_t* positions = nullptr;  // [T] the same number for every row (rows + 1)
+  const float* inv_freq = nullptr;     // of the lower model; another table for the released one-token step
   float rope_magnitude = 1;
   bool is_interleaved = false;
   int n_kv_heads = 0;

@@ -47,7 +47,7 @@ std::vector<PlacedNode> place_in_order(const std::vector<ChunkRef>& chunks, cons
     for (const SelectedNode& node : selection[c]) placed.push_back({&node, static_cast<int>(c)});
     const ChunkTree& tree = chunks[c].chunk->tree;
     std::sort(placed.begin() + static_cast<std::ptrdiff_t>(first), placed.end(),
-              [&](const PlacedNode& a, const PlacedNode& b) { return tree.span(a.node->node).begin < tree.span(b.node->node).begin; });
+        [&](const PlacedNode& a, const PlacedNode& b) { return tree.span(a.node->node).begin < tree.span(b.node->node).begin; });
   }
   return placed;
 }
@@ -66,7 +66,7 @@ MemoryPlan::MemoryPlan(const std::vector<ChunkRef>& chunks, const Selection& sel
     row_of_slot.insert(row_of_slot.end(), static_cast<size_t>(count), p.row);
     n_slots += count;
   }
-  if (!is_paper) {   // the table of rotations has one entry per slot and is looked up by row
+  if (!is_paper) {  // the table of rotations has one entry per slot and is looked up by row
     for (Entry& entry : entries) entry.position = row_of_slot[std::min(static_cast<size_t>(entry.position), row_of_slot.size() - 1)];
   }
   query_position = n_rows + 1;
@@ -114,8 +114,11 @@ void Memory::build(Stream& s, const MemoryPlan& plan) {
         slot += static_cast<size_t>(entry.n_slots);
       }
       // The second rotation adds to the first; the magnitude of YaRN is in the keys already.
-      if (is_key) rope(s, {staged_.as<float>(), indices_.at(positions_at), lower_.inv_freq.as<float>(), n_slots_, c.n_kv_heads, c.head_dim, 1.0f, c.rope.is_interleaved});
-      store(s, {is_key ? to.k : to.v, kv_dtype_, to.row_stride, to.head_stride, staged_.as<float>(), indices_.at(numbers_at), n_slots_, c.n_kv_heads, c.head_dim});
+      if (is_key)
+        rope(s, {staged_.as<float>(), indices_.at(positions_at), lower_.inv_freq.as<float>(), n_slots_, c.n_kv_heads, c.head_dim, 1.0f,
+                    c.rope.is_interleaved});
+      store(s, {is_key ? to.k : to.v, kv_dtype_, to.row_stride, to.head_stride, staged_.as<float>(), indices_.at(numbers_at), n_slots_, c.n_kv_heads,
+                   c.head_dim});
     }
     check_cancelled(s);
   }

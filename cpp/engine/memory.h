@@ -15,11 +15,11 @@ struct MemoryPlan {
     const Chunk* chunk = nullptr;
     int node = 1;
     int n_slots = 0;
-    int32_t position = 0;                 // of the second rotation
+    int32_t position = 0;  // of the second rotation
   };
-  std::vector<Entry> entries;             // in injection order
+  std::vector<Entry> entries;  // in injection order
   int n_slots = 0;
-  int query_position = 0;                 // rows + 1
+  int query_position = 0;  // rows + 1
 
   // Paper: document order, keys turned by the chunk's index, rows = chunks. Released and corrected: rows of foreign leaves and rejected
   // nodes, deepest first; row r is turned by the row that holds injected slot number r (sharedllm-semantics 7, 8).
@@ -37,7 +37,7 @@ class Memory {
   void build(Stream& s, const MemoryPlan& plan);
   int n_slots() const { return n_slots_; }
   int query_position() const { return query_position_; }
-  KvView layer(int index) const;          // [n_slots, G, C]
+  KvView layer(int index) const;  // [n_slots, G, C]
 
  private:
   Device& device_;
@@ -45,8 +45,8 @@ class Memory {
   const DType kv_dtype_;
   const int n_layers_;
   int n_slots_ = 0, query_position_ = 0;
-  Buffer storage_;                        // [M][keys, values][n_slots, G, C]
-  Buffer staged_;                         // [n_slots, G, C] float32
+  Buffer storage_;  // [M][keys, values][n_slots, G, C]
+  Buffer staged_;   // [n_slots, G, C] float32
   IndexTable indices_;
 };
 

@@ -7,7 +7,8 @@ namespace banyan {
 
 namespace {
 
-// Touches every page so that loading, not the first answer, waits for the disk. 16 MiB between looks at the flag: well under 100 ms even from a slow disk.
+// Touches every page so that loading, not the first answer, waits for the disk. 16 MiB between looks at the flag: under 100 ms even from a slow
+// disk.
 void warm_up(const ModelFiles& files, const LoadOptions& options) {
   constexpr uint64_t kPage = 4096, kSlice = uint64_t{16} << 20;
   std::vector<std::pair<const std::byte*, uint64_t>> parts;
@@ -66,7 +67,7 @@ class OpenJob : public Job {
       : Job(hooks.cancel), engine_(std::move(engine)), path_(std::move(path)), hooks_(std::move(hooks)), on_document_(std::move(on_document)) {}
 
   void finish(const Error* error) override {
-    reader_.reset();                      // a refused file is closed before anybody hears of it
+    reader_.reset();  // a refused file is closed before anybody hears of it
     if (hooks_.on_done) hooks_.on_done(error);
   }
 
@@ -127,8 +128,13 @@ class ModelState : public Model {
 }  // namespace
 
 Engine::Engine(std::unique_ptr<ModelFiles> files_in, std::unique_ptr<Device> device_in, const LoadOptions& options)
-    : files(std::move(files_in)), device(std::move(device_in)), tree(with_overrides(files->tree, options)), kv_dtype(options.kv_dtype),
-      upper(*device, files->upper_config, files->upper), lower(*device, files->lower_config, files->lower), activations(*device, upper, lower),
+    : files(std::move(files_in)),
+      device(std::move(device_in)),
+      tree(with_overrides(files->tree, options)),
+      kv_dtype(options.kv_dtype),
+      upper(*device, files->upper_config, files->upper),
+      lower(*device, files->lower_config, files->lower),
+      activations(*device, upper, lower),
       compressor(*device, lower, tree, kv_dtype, activations) {
   if (kv_dtype != DType::kF16 && kv_dtype != DType::kF32) throw Error(Code::kInvalidArgument, "the type of keys and values must be F16 or F32");
   if (has_adapter()) check_chunk_size(tree.chunk_size, tree);
@@ -142,7 +148,9 @@ void Engine::check_ids(const std::vector<int32_t>& ids, Code code) const {
   }
 }
 
-DocumentShape Engine::document_shape(const TreeConfig& document_tree) const { return {info.fingerprint, document_tree, lower.config.dim, lower.kv_dim(), kv_dtype}; }
+DocumentShape Engine::document_shape(const TreeConfig& document_tree) const {
+  return {info.fingerprint, document_tree, lower.config.dim, lower.kv_dim(), kv_dtype};
+}
 
 std::shared_ptr<Model> Model::load(LoadOptions options) {
   std::string reason;

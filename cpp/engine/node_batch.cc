@@ -24,7 +24,7 @@ bool overlap(const std::vector<NodeRef>& refs) {
 
 NodeBatch::NodeBatch(const std::vector<NodeRef>& refs, const TreeConfig& config) {
   is_union = overlap(refs);
-  std::unordered_map<const Chunk*, int> first_row;   // of a chunk's tokens in ids
+  std::unordered_map<const Chunk*, int> first_row;  // of a chunk's tokens in ids
   for (const NodeRef& ref : refs) {
     const Chunk& chunk = *ref.chunk;
     const Span span = chunk.tree.span(ref.node);

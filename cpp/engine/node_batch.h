@@ -12,13 +12,13 @@ namespace banyan {
 struct NodeRef {
   std::shared_ptr<Chunk> chunk;
   int node = 1;
-  std::vector<uint8_t> mask;              // conformance only (released code with padding): valid flags of the node's tokens; empty: all
+  std::vector<uint8_t> mask;  // conformance only (released code with padding): valid flags of the node's tokens; empty: all
 };
 
 struct NodeBatch {
   struct Node {
-    int row = 0, n_tokens = 0;            // rows of the batch
-    int slot = 0, n_slots = 0;            // its slots among the batch's
+    int row = 0, n_tokens = 0;  // rows of the batch
+    int slot = 0, n_slots = 0;  // its slots among the batch's
   };
 
   NodeBatch(const std::vector<NodeRef>& refs, const TreeConfig& config);

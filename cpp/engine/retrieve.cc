@@ -52,14 +52,15 @@ void Retrieve::select(Stream& s) {
     for (const SelectedNode& node : nodes) {
       const auto& chunk = refs_[static_cast<size_t>(node.chunk)].chunk;
       NodeRef ref{chunk, node.node, mask_of_sibling(*chunk, node)};
-      if (!ref.mask.empty()) chunk->slots[static_cast<size_t>(node.node)] = {};   // depends on the choice: never kept
+      if (!ref.mask.empty()) chunk->forget_slots(node.node);  // depends on the choice: never kept
       if (chunk->slots[static_cast<size_t>(node.node)].data == nullptr) ++n_missing_;
       nodes_.push_back(std::move(ref));
     }
   }
 }
 
-bool Retrieve::step(Stream& s, Upper& upper, std::span<const int32_t> ids, int64_t query_index, Memory& memory, std::vector<uint64_t>& memory_key, const Hooks& hooks) {
+bool Retrieve::step(Stream& s, Upper& upper, std::span<const int32_t> ids, int64_t query_index, Memory& memory, std::vector<uint64_t>& memory_key,
+    const Hooks& hooks) {
   const auto report = [&](const char* phase, uint64_t done, uint64_t total) {
     if (hooks.on_progress && total > 0) hooks.on_progress(phase, done, total);
   };
@@ -83,7 +84,8 @@ bool Retrieve::step(Stream& s, Upper& upper, std::span<const int32_t> ids, int64
       const Stopwatch watch(select_ms);
       const int64_t asking = query_index < 0 ? static_cast<int64_t>(ids.size()) - 1 : query_index;
       if (e_.tree.do_retrieval) {
-        query_vector = e_.tree.selection == SelectionRule::kTokenKeys ? upper.cross_query(s, ids, asking, e_.tree.selection_layer) : upper.query_vector(s, ids, asking);
+        query_vector = e_.tree.selection == SelectionRule::kTokenKeys ? upper.cross_query(s, ids, asking, e_.tree.selection_layer)
+                                                                      : upper.query_vector(s, ids, asking);
       }
       select(s);
       stage_ = Stage::kEncode;
@@ -102,7 +104,7 @@ bool Retrieve::step(Stream& s, Upper& upper, std::span<const int32_t> ids, int64
   std::vector<uint64_t> key = plan.key();
   has_changed = key != memory_key;
   if (has_changed) {
-    memory_key.clear();                   // while building it holds neither
+    memory_key.clear();  // while building it holds neither
     memory.build(s, plan);
     memory_key = std::move(key);
   }
@@ -113,12 +115,11 @@ bool Retrieve::step(Stream& s, Upper& upper, std::span<const int32_t> ids, int64
       const ChunkRef& ref = refs_[static_cast<size_t>(node.chunk)];
       const Span span = ref.chunk->tree.span(node.node);
       result.nodes.push_back({ref.document, ref.index, level_of(node.node), ref.chunk->begin + span.begin, ref.chunk->begin + span.end,
-                              slot_plan(span.size(), e_.tree.keep).n_slots, node.is_leaf, node.score});
+          slot_plan(span.size(), e_.tree.keep).n_slots, node.is_leaf, node.score});
     }
   }
-  std::stable_sort(result.nodes.begin(), result.nodes.end(), [](const OpenedNode& a, const OpenedNode& b) {
-    return std::tie(a.document, a.begin) < std::tie(b.document, b.begin);
-  });
+  std::stable_sort(result.nodes.begin(), result.nodes.end(),
+      [](const OpenedNode& a, const OpenedNode& b) { return std::tie(a.document, a.begin) < std::tie(b.document, b.begin); });
   for (const MemoryPlan::Entry& entry : plan.entries) {
     const Span span = entry.chunk->tree.span(entry.node);
     const SlotPlan slots = slot_plan(span.size(), e_.tree.keep);

@@ -17,12 +17,13 @@ class Retrieve {
   };
   // One slice; true when `memory` holds what the query selected. ids are the local tokens, `query_index` the one that asks (-1: the last).
   // `memory_key` tells what memory holds now and is kept up to date. Throws as the parts do.
-  bool step(Stream& s, Upper& upper, std::span<const int32_t> ids, int64_t query_index, Memory& memory, std::vector<uint64_t>& memory_key, const Hooks& hooks);
+  bool step(Stream& s, Upper& upper, std::span<const int32_t> ids, int64_t query_index, Memory& memory, std::vector<uint64_t>& memory_key,
+      const Hooks& hooks);
 
-  Retrieval result;                       // after the last step
+  Retrieval result;  // after the last step
   std::vector<float> query_vector;
-  std::vector<int64_t> slot_positions;    // [n_slots] document position, in injection order (conformance)
-  bool has_changed = false;               // the memory is another than before
+  std::vector<int64_t> slot_positions;  // [n_slots] document position, in injection order (conformance)
+  bool has_changed = false;             // the memory is another than before
   double select_ms = 0, encode_ms = 0;
 
  private:

@@ -49,7 +49,8 @@ int32_t Sampler::sample(std::span<float> logits, std::span<const int32_t> recent
     if (std::isnan(logit)) logit = kBanned;
   }
   const auto best = std::max_element(logits.begin(), logits.end());
-  if (best == logits.end() || *best == kBanned) throw Error(Code::kInternal, "no token is left to choose from: every logit is banned or not a number");
+  if (best == logits.end() || *best == kBanned)
+    throw Error(Code::kInternal, "no token is left to choose from: every logit is banned or not a number");
   if (options_.temperature <= 0.0f || *best == std::numeric_limits<float>::infinity()) return static_cast<int32_t>(best - logits.begin());
 
   candidates_.clear();
@@ -67,7 +68,7 @@ int32_t Sampler::sample(std::span<float> logits, std::span<const int32_t> recent
   double total = 0;
   const auto weight = [&](const Candidate& c) { return std::exp(static_cast<double>(c.logit - top) / options_.temperature); };
   for (const Candidate& c : candidates_) total += weight(c);
-  if (options_.top_p < 1.0f) {   // the smallest set of the likeliest tokens whose probability reaches top_p
+  if (options_.top_p < 1.0f) {  // the smallest set of the likeliest tokens whose probability reaches top_p
     std::sort(candidates_.begin(), candidates_.end(), before);
     double kept = 0;
     size_t n = 0;
@@ -80,7 +81,7 @@ int32_t Sampler::sample(std::span<float> logits, std::span<const int32_t> recent
     draw -= weight(c);
     if (draw < 0) return c.id;
   }
-  return candidates_.back().id;   // rounding left a sliver
+  return candidates_.back().id;  // rounding left a sliver
 }
 
 }  // namespace banyan

@@ -15,7 +15,7 @@ class Random {
  public:
   explicit Random(uint64_t seed);
   uint64_t next();
-  double uniform() { return static_cast<double>(next() >> 11) * 0x1.0p-53; }   // [0, 1)
+  double uniform() { return static_cast<double>(next() >> 11) * 0x1.0p-53; }  // [0, 1)
 
  private:
   std::array<uint64_t, 4> state_;

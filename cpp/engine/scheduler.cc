@@ -50,7 +50,7 @@ void Scheduler::loop(const std::shared_ptr<State>& state) {
     state->running = job->cancel;
     lock.unlock();
     const bool is_done = run_slice(*job, *state);
-    if (is_done) job.reset();             // may drop the last reference to the model, hence outside the lock
+    if (is_done) job.reset();  // may drop the last reference to the model, hence outside the lock
     lock.lock();
     state->running.reset();
     if (!is_done) state->jobs.push_back(std::move(job));
@@ -73,13 +73,9 @@ bool Scheduler::run_slice(Job& job, const State& state) {
   try {
     if (*job.cancel) return end(Error(Code::kAborted, "aborted"));
     if (!job.step()) return false;
-  } catch (const Error& error) {
-    return end(error);
-  } catch (const std::bad_alloc&) {
+  } catch (const Error& error) { return end(error); } catch (const std::bad_alloc&) {
     return end(Error(Code::kOutOfMemory, "out of memory"));
-  } catch (const std::exception& error) {
-    return end(Error(Code::kInternal, error.what()));
-  }
+  } catch (const std::exception& error) { return end(Error(Code::kInternal, error.what())); }
   job.finish(nullptr);
   return true;
 }

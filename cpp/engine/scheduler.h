@@ -25,18 +25,18 @@ class Job {
 class Scheduler {
  public:
   Scheduler();
-  ~Scheduler();                           // as close()
+  ~Scheduler();  // as close()
   // After close() the job is finished at once with kDisposed, on the calling thread.
   void post(std::unique_ptr<Job> job);
   // Ends running and waiting jobs with kDisposed and joins the thread (unless called on it). Idempotent.
   void close();
 
  private:
-  struct State {                          // shared with the thread, which may outlive the scheduler when it drops the last reference itself
+  struct State {  // shared with the thread, which may outlive the scheduler when it drops the last reference itself
     std::mutex mutex;
     std::condition_variable wake;
     std::deque<std::unique_ptr<Job>> jobs;
-    CancelFlag running;                   // of the job in its slice
+    CancelFlag running;  // of the job in its slice
     std::atomic<bool> is_closed = false;
   };
   static void loop(const std::shared_ptr<State>& state);

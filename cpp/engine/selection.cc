@@ -25,7 +25,7 @@ float cosine(std::span<const float> a, std::span<const float> b) {
 
 Selection select_nodes(const std::vector<ChunkRef>& chunks, const NodeScore& score, const TreeConfig& config) {
   struct Path {
-    int node = 1;                         // the span still open
+    int node = 1;  // the span still open
     float score = kNone;
   };
   std::vector<Path> paths(chunks.size());
@@ -38,12 +38,13 @@ Selection select_nodes(const std::vector<ChunkRef>& chunks, const NodeScore& sco
       if (level < chunks[c].chunk->tree.depth() - 1) open.push_back(c);
     }
     const size_t n = open.size();
-    std::vector<float> scores(2 * n, kNone);   // all left halves, then all right halves
+    std::vector<float> scores(2 * n, kNone);  // all left halves, then all right halves
     for (size_t i = 0; config.do_retrieval && i < 2 * n; ++i) scores[i] = score(open[i % n], 2 * paths[open[i % n]].node + (i < n ? 0 : 1));
     for (size_t i = 0; i < n; ++i) {
       const size_t c = open[i];
-      const auto [left, right] = config.semantics == Semantics::kReleased ? std::pair(scores[2 * i], scores[2 * i + 1]) : std::pair(scores[i], scores[n + i]);
-      const bool is_left = left >= right;   // false without scores
+      const auto [left, right] =
+          config.semantics == Semantics::kReleased ? std::pair(scores[2 * i], scores[2 * i + 1]) : std::pair(scores[i], scores[n + i]);
+      const bool is_left = left >= right;  // false without scores
       const int chosen = 2 * paths[c].node + (is_left ? 0 : 1);
       selection[c].push_back({static_cast<int>(c), chosen ^ 1, false, is_left ? scores[n + i] : scores[i]});
       paths[c] = {chosen, is_left ? scores[i] : scores[n + i]};
@@ -51,7 +52,7 @@ Selection select_nodes(const std::vector<ChunkRef>& chunks, const NodeScore& sco
   }
   for (size_t c = 0; c < chunks.size(); ++c) {
     const auto& [node, path_score] = paths[c];
-    const float leaf_score = node == 1 && config.do_retrieval ? score(c, 1) : path_score;   // no choice was made: the whole chunk's
+    const float leaf_score = node == 1 && config.do_retrieval ? score(c, 1) : path_score;  // no choice was made: the whole chunk's
     if (chunks[c].chunk->tree.depth() == 0) {
       selection[c].push_back({static_cast<int>(c), 1, true, leaf_score});
     } else {
@@ -63,7 +64,7 @@ Selection select_nodes(const std::vector<ChunkRef>& chunks, const NodeScore& sco
 
 Selection select_nodes(const std::vector<ChunkRef>& chunks, std::span<const float> query, const TreeConfig& config) {
   const NodeScore score = [&](size_t c, int node) {
-    if (node == 1) return kNone;          // the rule compares halves only
+    if (node == 1) return kNone;  // the rule compares halves only
     const auto row = static_cast<size_t>(node) - 2;
     return cosine(std::span(chunks[c].chunk->vectors).subspan(row * query.size(), query.size()), query);
   };

@@ -12,15 +12,15 @@ namespace banyan {
 
 // A chunk as one session sees it: chunks of all its documents in order.
 struct ChunkRef {
-  int document = 0, index = 0;            // which document; which chunk of it
+  int document = 0, index = 0;  // which document; which chunk of it
   std::shared_ptr<Chunk> chunk;
 };
 
 struct SelectedNode {
-  int chunk = 0;                          // index into the list of ChunkRefs
-  int node = 1;                           // heap number
-  bool is_leaf = false;                   // a half of the last chosen span (or a whole chunk of depth 0)
-  float score = 0;                        // of the node itself; leaves carry their parent's; NaN: none computed
+  int chunk = 0;         // index into the list of ChunkRefs
+  int node = 1;          // heap number
+  bool is_leaf = false;  // a half of the last chosen span (or a whole chunk of depth 0)
+  float score = 0;       // of the node itself; leaves carry their parent's; NaN: none computed
 };
 
 // Per chunk the encoded nodes, which partition it: rejected halves from level 1 downwards, then the two leaves, left first.

@@ -48,7 +48,11 @@ class SessionJob : public Job {
 class GenerateJob : public SessionJob {
  public:
   GenerateJob(std::shared_ptr<SessionState> session, GenerateRequest request, GenerateHooks hooks)
-      : SessionJob(std::move(session), hooks.cancel), request_(std::move(request)), hooks_(std::move(hooks)), sampler_(request_.sampler), ids_(request_.ids) {}
+      : SessionJob(std::move(session), hooks.cancel),
+        request_(std::move(request)),
+        hooks_(std::move(hooks)),
+        sampler_(request_.sampler),
+        ids_(request_.ids) {}
 
   void finish(const Error* error) override {
     if (hooks_.on_done) hooks_.on_done(error, result_);
@@ -99,7 +103,9 @@ class GenerateJob : public SessionJob {
     const int n = std::min(n_left, kPrefillTokens);
     run(s, n, n == n_left ? Upper::Read::kLast : Upper::Read::kNothing);
     result_.prefill_ms += ms_since(begin);
-    if (hooks_.on_progress) hooks_.on_progress("prefill", session_->cached.size() - static_cast<size_t>(result_.n_cached), ids_.size() - static_cast<size_t>(result_.n_cached));
+    if (hooks_.on_progress)
+      hooks_.on_progress(
+          "prefill", session_->cached.size() - static_cast<size_t>(result_.n_cached), ids_.size() - static_cast<size_t>(result_.n_cached));
     if (n < n_left) return false;
     stage_ = Stage::kDecode;
     return request_.max_tokens == 0 || choose(s);
@@ -131,7 +137,7 @@ class GenerateJob : public SessionJob {
   const GenerateRequest request_;
   const GenerateHooks hooks_;
   Sampler sampler_;
-  std::vector<int32_t> ids_;              // prompt and answer
+  std::vector<int32_t> ids_;  // prompt and answer
   GenerateResult result_;
   Stage stage_ = Stage::kPrepare;
 };
@@ -216,14 +222,17 @@ class TraceJob : public SessionJob {
 
 void check_prompt(const Engine& engine, const std::vector<int32_t>& ids, int64_t query_index) {
   if (ids.empty()) throw Error(Code::kInvalidArgument, "a run needs at least one local token");
-  if (query_index < -1 || query_index >= static_cast<int64_t>(ids.size())) throw Error(Code::kInvalidArgument, "query index " + std::to_string(query_index) + " is outside the local tokens");
+  if (query_index < -1 || query_index >= static_cast<int64_t>(ids.size()))
+    throw Error(Code::kInvalidArgument, "query index " + std::to_string(query_index) + " is outside the local tokens");
   engine.check_ids(ids);
 }
 
 }  // namespace
 
 SessionState::SessionState(std::shared_ptr<Engine> engine_in)
-    : engine(std::move(engine_in)), upper(*engine), memory(*engine->device, engine->lower, engine->kv_dtype, engine->tree.n_injected_layers),
+    : engine(std::move(engine_in)),
+      upper(*engine),
+      memory(*engine->device, engine->lower, engine->kv_dtype, engine->tree.n_injected_layers),
       cache(*engine->device, engine->upper, engine->kv_dtype) {}
 
 void SessionState::set_documents(std::vector<std::shared_ptr<Document>> documents) {

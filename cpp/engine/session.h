@@ -22,9 +22,9 @@ class SessionState : public Session, public std::enable_shared_from_this<Session
   const std::shared_ptr<Engine> engine;
   Upper upper;
   Memory memory;
-  std::vector<uint64_t> memory_key;       // what memory holds; empty: no documents
+  std::vector<uint64_t> memory_key;  // what memory holds; empty: no documents
   Cache cache;
-  std::vector<int32_t> cached;            // the tokens whose keys and values the cache holds, computed with this memory
+  std::vector<int32_t> cached;  // the tokens whose keys and values the cache holds, computed with this memory
   bool is_busy = false;
 
  private:

@@ -8,7 +8,7 @@
 namespace banyan {
 
 TokenScores::TokenScores(Device& device, Stream& s, const Decoder& upper, const Decoder& lower, DType kv_dtype, const std::vector<ChunkRef>& chunks,
-                         std::span<const float> query, std::vector<int> matching)
+    std::span<const float> query, std::vector<int> matching)
     : chunks_(chunks) {
   const int heads = upper.config.n_heads, kv_heads = lower.config.n_kv_heads, head_dim = lower.config.head_dim, group = heads / kv_heads;
   const auto n_chunks = static_cast<int32_t>(chunks.size());
@@ -17,7 +17,7 @@ TokenScores::TokenScores(Device& device, Stream& s, const Decoder& upper, const 
   for (int32_t c = 0; c < n_chunks; ++c) {
     begin_.push_back(n_tokens);
     n_tokens += chunks[static_cast<size_t>(c)].chunk->tokens.size();
-    positions.push_back(n_chunks + 1 - c);   // turning the query by less is turning the chunk's keys by its index
+    positions.push_back(n_chunks + 1 - c);  // turning the query by less is turning the chunk's keys by its index
   }
   IndexTable indices(device);
   const size_t positions_at = indices.add(positions), zeros_at = indices.add(std::vector<int32_t>(chunks.size(), 0));
@@ -25,7 +25,8 @@ TokenScores::TokenScores(Device& device, Stream& s, const Decoder& upper, const 
   Buffer first(device, query.size_bytes()), turned(device, chunks.size() * query.size_bytes());
   device.to_device(first.as<float>(), query.data(), query.size_bytes());
   gather(s, {turned.as<float>(), first.as<float>(), DType::kF32, indices.at(zeros_at), n_chunks, static_cast<int64_t>(query.size())});
-  rope(s, {turned.as<float>(), indices.at(positions_at), lower.inv_freq.as<float>(), n_chunks, heads, head_dim, lower.rope_magnitude, lower.config.rope.is_interleaved});
+  rope(s, {turned.as<float>(), indices.at(positions_at), lower.inv_freq.as<float>(), n_chunks, heads, head_dim, lower.rope_magnitude,
+              lower.config.rope.is_interleaved});
 
   // products per chunk, [H, n]: a kv head's keys are a matrix, the query heads that read it are its rows of input
   Buffer products(device, n_tokens * static_cast<size_t>(heads) * sizeof(float));
@@ -35,7 +36,7 @@ TokenScores::TokenScores(Device& device, Stream& s, const Decoder& upper, const 
     for (int g = 0; g < kv_heads; ++g) {
       const WeightView keys{chunk.token_keys.data + static_cast<size_t>(g * n) * row_bytes(kv_dtype, head_dim), kv_dtype, n, head_dim};
       gemm(s, {products.as<float>() + begin_[c] * static_cast<size_t>(heads) + static_cast<size_t>(g * group * n),
-               turned.as<float>() + c * query.size() + static_cast<size_t>(g * group * head_dim), keys, nullptr, group, false});
+                  turned.as<float>() + c * query.size() + static_cast<size_t>(g * group * head_dim), keys, nullptr, group, false});
     }
   }
   device.sync();

@@ -22,7 +22,7 @@ ChunkTree::ChunkTree(int n_tokens, const TreeConfig& config) : n_tokens_(n_token
 Span ChunkTree::span(int node) const {
   Span span{0, n_tokens_};
   const int level = level_of(node);
-  for (int l = 0; l < level; ++l) {                          // walk from the root: bit l of the path, most significant first
+  for (int l = 0; l < level; ++l) {  // walk from the root: bit l of the path, most significant first
     if (drops_odd_ && l == depth_ - 1 && span.size() % 2 != 0) --span.end;
     const int middle = span.begin + span.size() / 2;
     const bool is_right = (node >> (level - 1 - l)) & 1;
@@ -36,8 +36,9 @@ void check_chunk_size(int chunk_size, const TreeConfig& config) {
   if (config.semantics == Semantics::kPaper) return;
   const int unit = 1 << (config.depth - 1);
   if (chunk_size % unit != 0) {
-    throw Error(Code::kInvalidArgument, "chunk size " + std::to_string(chunk_size) + " cannot be halved exactly: released and corrected semantics need a multiple of " +
-                                            std::to_string(unit) + " at depth " + std::to_string(config.depth));
+    throw Error(Code::kInvalidArgument, "chunk size " + std::to_string(chunk_size) +
+                                            " cannot be halved exactly: released and corrected semantics need a multiple of " + std::to_string(unit) +
+                                            " at depth " + std::to_string(config.depth));
   }
 }
 

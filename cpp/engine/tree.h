@@ -10,7 +10,7 @@
 namespace banyan {
 
 struct Span {
-  int begin = 0, end = 0;                 // tokens within the chunk
+  int begin = 0, end = 0;  // tokens within the chunk
   int size() const { return end - begin; }
   bool operator==(const Span&) const = default;
 };
@@ -31,8 +31,8 @@ class ChunkTree {
   ChunkTree(int n_tokens, const TreeConfig& config);
 
   int n_tokens() const { return n_tokens_; }
-  int depth() const { return depth_; }                       // effective; 0: the chunk is its only node
-  int n_nodes() const { return (1 << (depth_ + 1)) - 1; }    // node numbers 1 .. n_nodes()
+  int depth() const { return depth_; }                     // effective; 0: the chunk is its only node
+  int n_nodes() const { return (1 << (depth_ + 1)) - 1; }  // node numbers 1 .. n_nodes()
   Span span(int node) const;
   // Nodes whose vectors are compared: levels 1 .. depth - 1, i.e. numbers 2 .. n_compared() + 1.
   int n_compared() const { return depth_ >= 2 ? (1 << depth_) - 2 : 0; }

@@ -42,7 +42,7 @@ void Upper::forward(Stream& s, Cache& cache, const Memory* memory, std::span<con
   indices_.upload();
 
   const float* cross_freq = e_.lower.inv_freq.as<float>();
-  if (is_injected && is_released_step) {   // entry R + 1 of the angle vector, for every pair
+  if (is_injected && is_released_step) {  // entry R + 1 of the angle vector, for every pair
     const int half = c.head_dim / 2;
     std::vector<float> table(static_cast<size_t>(half));
     e_.device->to_host(table.data(), cross_freq, table.size() * sizeof(float));
@@ -65,15 +65,18 @@ void Upper::forward(Stream& s, Cache& cache, const Memory* memory, std::span<con
     int n_rows = n;
     if (is_last && read == Read::kLast && n > 1) {
       n_rows = 1;
-      layer.attention(s, a, kv, {1, indices_.at(last_at), indices_.at(last_position_at), indices_.at(last_begin_at), indices_.at(last_end_at),
-                                 static_cast<uint64_t>(last_end[0] - last_begin[0])});
+      layer.attention(s, a, kv,
+          {1, indices_.at(last_at), indices_.at(last_position_at), indices_.at(last_begin_at), indices_.at(last_end_at),
+              static_cast<uint64_t>(last_end[0] - last_begin[0])});
     } else {
       layer.attention(s, a, kv, {n, nullptr, indices_.at(positions_at), indices_.at(begin_at), indices_.at(end_at), ranges.n_pairs});
     }
     if (is_injected && i < e_.tree.n_injected_layers) {
       const ModelConfig& lower = e_.lower.config;
-      layer.injection(s, a, {&e_.files->cross[static_cast<size_t>(i)], memory->layer(i), memory->n_slots(), indices_.at(cross_at), cross_freq,
-                             e_.lower.rope_magnitude, lower.rope.is_interleaved, lower.n_kv_heads}, n_rows);
+      layer.injection(s, a,
+          {&e_.files->cross[static_cast<size_t>(i)], memory->layer(i), memory->n_slots(), indices_.at(cross_at), cross_freq, e_.lower.rope_magnitude,
+              lower.rope.is_interleaved, lower.n_kv_heads},
+          n_rows);
     }
     layer.mlp(s, a, n_rows);
     check_cancelled(s);
@@ -100,8 +103,8 @@ void Upper::read_question(Stream& s, std::span<const int32_t> ids, int64_t index
   a.reserve(n);
   const LocalRanges ranges(n, 0, c.sliding_window);
   indices_.clear();
-  const size_t ids_at = indices_.add({ids.begin(), ids.begin() + n}), positions_at = indices_.add(ranges.positions), begin_at = indices_.add(ranges.begin),
-               end_at = indices_.add(ranges.end), last_at = indices_.add({n - 1});
+  const size_t ids_at = indices_.add({ids.begin(), ids.begin() + n}), positions_at = indices_.add(ranges.positions),
+               begin_at = indices_.add(ranges.begin), end_at = indices_.add(ranges.end), last_at = indices_.add({n - 1});
   indices_.upload();
   embed(s, {a.x.as<float>(), e_.upper.weights.embedding, indices_.at(ids_at), n});
   for (int i = 0; i <= layer; ++i) {
@@ -110,8 +113,9 @@ void Upper::read_question(Stream& s, std::span<const int32_t> ids, int64_t index
     block.rotate_keys(s, a.k.as<float>(), indices_.at(positions_at), n);
     const KvView kv{a.k.as<float>(), a.v.as<float>(), DType::kF32, e_.upper.kv_dim(), c.head_dim};
     if (i == layer) {
-      block.attention(s, a, kv, {1, indices_.at(last_at), indices_.at(last_at), indices_.at(begin_at) + (n - 1), indices_.at(end_at) + (n - 1),
-                                 static_cast<uint64_t>(n - ranges.begin.back())});
+      block.attention(s, a, kv,
+          {1, indices_.at(last_at), indices_.at(last_at), indices_.at(begin_at) + (n - 1), indices_.at(end_at) + (n - 1),
+              static_cast<uint64_t>(n - ranges.begin.back())});
     } else {
       block.attention(s, a, kv, {n, nullptr, indices_.at(positions_at), indices_.at(begin_at), indices_.at(end_at), ranges.n_pairs});
       block.mlp(s, a, n);

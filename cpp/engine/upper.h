@@ -12,9 +12,10 @@ namespace banyan {
 
 class Upper {
  public:
-  explicit Upper(Engine& engine) : e_(engine), indices_(*engine.device), picked_(*engine.device), logits_(*engine.device), step_freq_(*engine.device) {}
+  explicit Upper(Engine& engine)
+      : e_(engine), indices_(*engine.device), picked_(*engine.device), logits_(*engine.device), step_freq_(*engine.device) {}
 
-  enum class Read : uint8_t { kNothing, kLast, kAll };   // whose hidden states are wanted; the last layer computes only those
+  enum class Read : uint8_t { kNothing, kLast, kAll };  // whose hidden states are wanted; the last layer computes only those
 
   // Runs `ids` at positions n_past.. and appends their keys and values to the cache (which has room). memory may be null. `is_released_step`: the
   // released code's one-token call, whose cross queries turn by one common angle (sharedllm-semantics 9). Throws kAborted.

@@ -62,8 +62,9 @@ TreeConfig read_tree(const JsonKeys& keys, Semantics semantics, SlotKind slot_ki
   tree.slot_kind = read_choice(keys, "slot_kind", slot_kind, kSlotKinds);
   const int64_t n_layers = keys.integer("num_cross_attn_layers", -kMaxInt, kMaxInt);
   if (n_layers > 0) {
-    keys.fail("num_cross_attn_layers", "is positive, which in the released code puts the parameters into the top layers but the memory into the lowest; "
-                                       "write -M to inject into the lowest M layers");
+    keys.fail("num_cross_attn_layers",
+        "is positive, which in the released code puts the parameters into the top layers but the memory into the lowest; "
+        "write -M to inject into the lowest M layers");
   }
   if (n_layers == 0) keys.fail("num_cross_attn_layers", "is 0: nothing would be injected");
   if (-n_layers > upper.n_layers) {
@@ -81,9 +82,7 @@ TreeConfig read_tree(const JsonKeys& keys, Semantics semantics, SlotKind slot_ki
   }
   try {
     tree.keep = parse_keep(read_last_p(keys));
-  } catch (const Error& error) {
-    keys.fail("last_p", std::string("is refused: ") + error.what());
-  }
+  } catch (const Error& error) { keys.fail("last_p", std::string("is refused: ") + error.what()); }
   check_tree(tree, keys.file());
   return tree;
 }
@@ -94,7 +93,8 @@ bool is_same_rope(const ModelConfig& a, const ModelConfig& b) {
   const std::vector<float> a_frequencies = rope_frequencies(a.rope, a.head_dim, &a_magnitude);
   const std::vector<float> b_frequencies = rope_frequencies(b.rope, b.head_dim, &b_magnitude);
   const auto is_near = [](float x, float y) { return std::abs(x - y) <= 1e-5f * std::abs(x); };
-  return is_near(a_magnitude, b_magnitude) && std::equal(a_frequencies.begin(), a_frequencies.end(), b_frequencies.begin(), b_frequencies.end(), is_near);
+  return is_near(a_magnitude, b_magnitude) &&
+         std::equal(a_frequencies.begin(), a_frequencies.end(), b_frequencies.begin(), b_frequencies.end(), is_near);
 }
 
 // Mistral GGUF files call themselves llama.
@@ -124,11 +124,12 @@ void check_fit(const JsonKeys& keys, const TreeConfig& tree, const ModelConfig& 
   const auto require = [&](bool is_true, const std::string& what) {
     if (!is_true) keys.fail("encoder_config", what);
   };
-  require(lower.head_dim == upper.head_dim, "has head size " + std::to_string(lower.head_dim) + " but the base has " + std::to_string(upper.head_dim));
+  require(
+      lower.head_dim == upper.head_dim, "has head size " + std::to_string(lower.head_dim) + " but the base has " + std::to_string(upper.head_dim));
   require(upper.n_heads % lower.n_kv_heads == 0, "has " + std::to_string(lower.n_kv_heads) + " key/value heads, which do not divide the base's " +
                                                      std::to_string(upper.n_heads) + " query heads");
-  require(!tree.do_retrieval || lower.dim == upper.dim, "has hidden_size " + std::to_string(lower.dim) + " but the base has " + std::to_string(upper.dim) +
-                                                            ": with do_retrieval their vectors are compared");
+  require(!tree.do_retrieval || lower.dim == upper.dim, "has hidden_size " + std::to_string(lower.dim) + " but the base has " +
+                                                            std::to_string(upper.dim) + ": with do_retrieval their vectors are compared");
   require(lower.vocab_size >= upper.vocab_size, "has a smaller vocab_size than the base");
 }
 
@@ -164,7 +165,7 @@ void read_lower(const JsonKeys& keys, const TensorTable& tensors, const ModelCon
     }
     check_fit(keys, adapter.tree, lower, upper);
     adapter.lower = std::move(lower);
-    adapter.lower.rope.is_interleaved = false;   // safetensors; the base may be a GGUF file
+    adapter.lower.rope.is_interleaved = false;  // safetensors; the base may be a GGUF file
   }
   adapter.lower.n_layers = n_injected;
 }
@@ -185,7 +186,8 @@ void check_base(const JsonKeys& base, const ModelConfig& upper) {
   if (!is_same_family(type, upper.architecture)) {
     base.fail(Code::kAdapterMismatch, "model_type", "is \"" + type + "\" but the model is \"" + upper.architecture + "\"");
   }
-  const std::pair<std::string_view, int> kSizes[] = {{"hidden_size", upper.dim}, {"num_hidden_layers", upper.n_layers}, {"vocab_size", upper.vocab_size}};
+  const std::pair<std::string_view, int> kSizes[] = {
+      {"hidden_size", upper.dim}, {"num_hidden_layers", upper.n_layers}, {"vocab_size", upper.vocab_size}};
   for (const auto& [key, value] : kSizes) {
     if (const int64_t wanted = base.integer_or(key, 0, kMaxInt, value); wanted != value) {
       base.fail(Code::kAdapterMismatch, key, "is " + std::to_string(wanted) + " but the model has " + std::to_string(value));
@@ -225,8 +227,7 @@ std::optional<std::string_view> after_layer(std::string_view name, int64_t n_lay
 bool is_used(std::string_view name, const AdapterConfig& adapter) {
   constexpr std::string_view kCross[] = {"cross_attn.layernorm.weight", "cross_attn.q_proj.weight", "cross_attn.o_proj.weight"};
   constexpr std::string_view kBlock[] = {"input_layernorm", "post_attention_layernorm", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj",
-                                         "self_attn.o_proj",
-                                         "self_attn.q_norm", "self_attn.k_norm", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"};
+      "self_attn.o_proj", "self_attn.q_norm", "self_attn.k_norm", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"};
   constexpr std::string_view kUpperLayers = "model.layers.";
   if (name.starts_with(kUpperLayers)) {
     const auto rest = after_layer(name.substr(kUpperLayers.size()), adapter.tree.n_injected_layers);
@@ -236,7 +237,7 @@ bool is_used(std::string_view name, const AdapterConfig& adapter) {
   name.remove_prefix(kLowerPrefix.size());
   if (name == "embed_tokens.weight" || name == "norm.weight") return true;
   if (!name.starts_with("layers.")) return false;
-  const auto rest = after_layer(name.substr(7), kMaxInt);   // layers beyond M may be stored
+  const auto rest = after_layer(name.substr(7), kMaxInt);  // layers beyond M may be stored
   if (!rest) return false;
   const size_t dot = rest->rfind('.');
   if (dot == std::string_view::npos || (rest->substr(dot) != ".weight" && rest->substr(dot) != ".bias")) return false;

@@ -12,10 +12,10 @@
 namespace banyan {
 
 struct AdapterConfig {
-  std::string file;              // the configuration's path, for messages
-  TreeConfig tree;               // n_injected_layers = 0: there is no adapter
-  bool is_lower_shared = true;   // else the lower model is the tensors encoder.*
-  ModelConfig lower;             // n_layers = M
+  std::string file;             // the configuration's path, for messages
+  TreeConfig tree;              // n_injected_layers = 0: there is no adapter
+  bool is_lower_shared = true;  // else the lower model is the tensors encoder.*
+  ModelConfig lower;            // n_layers = M
 };
 
 // Of a full checkpoint: `config` is its config.json, `tensors` all its tensors. Throws Error, kBadAdapter for what is wrong with the added keys.

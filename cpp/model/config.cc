@@ -13,7 +13,7 @@ namespace banyan {
 namespace {
 
 constexpr int kMaxLayers = 1024;
-constexpr int kMaxWidth = 1 << 20;          // of any dimension but the vocabulary: products of two fit 2^40
+constexpr int kMaxWidth = 1 << 20;  // of any dimension but the vocabulary: products of two fit 2^40
 constexpr int kMaxVocabulary = 1 << 24;
 constexpr int kMaxHeadDim = 1024;
 constexpr int kMaxDepth = 16;
@@ -28,7 +28,7 @@ double ntk_theta(const RopeConfig& rope, int head_dim) {
 
 // Llama 3.1; transformers, modeling_rope_utils.py, _compute_llama3_parameters: long waves are slowed down, short ones kept, those between blended.
 double llama3_frequency(const RopeConfig& rope, double frequency) {
-  const double n_turns = static_cast<double>(rope.original_window) * frequency / (2.0 * std::numbers::pi);   // within the original window
+  const double n_turns = static_cast<double>(rope.original_window) * frequency / (2.0 * std::numbers::pi);  // within the original window
   const double kept = std::clamp((n_turns - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor), 0.0, 1.0);
   return kept * frequency + (1.0 - kept) * frequency / rope.factor;
 }
@@ -45,12 +45,12 @@ bool is_positive(double value) { return std::isfinite(value) && value > 0.0; }
 std::vector<float> rope_frequencies(const RopeConfig& rope, int head_dim, float* magnitude) {
   const int n_pairs = head_dim / 2;
   RopeConfig base = rope;
-  if (rope.scaling == RopeScaling::kNtk) base.theta = ntk_theta(rope, head_dim);   // kDynamicNtk: within the window nothing changes
+  if (rope.scaling == RopeScaling::kNtk) base.theta = ntk_theta(rope, head_dim);  // kDynamicNtk: within the window nothing changes
   double low = 0.0, high = 0.0;
   if (rope.scaling == RopeScaling::kYarn) {
     low = std::max(std::floor(yarn_pair(rope, head_dim, rope.beta_fast)), 0.0);
     high = std::min(std::ceil(yarn_pair(rope, head_dim, rope.beta_slow)), head_dim - 1.0);
-    if (low == high) high += 0.001;   // as the reference does, against a division by zero
+    if (low == high) high += 0.001;  // as the reference does, against a division by zero
   }
   std::vector<float> frequencies;
   for (int m = 0; m < n_pairs; ++m) {
@@ -67,8 +67,8 @@ std::vector<float> rope_frequencies(const RopeConfig& rope, int head_dim, float*
   if (magnitude != nullptr) {
     const bool is_default = rope.attention_factor == 0.0;
     *magnitude = rope.scaling != RopeScaling::kYarn ? 1.0f
-                 : is_default ? static_cast<float>(rope.factor <= 1.0 ? 1.0 : 0.1 * std::log(rope.factor) + 1.0)
-                              : static_cast<float>(rope.attention_factor);
+                 : is_default                       ? static_cast<float>(rope.factor <= 1.0 ? 1.0 : 0.1 * std::log(rope.factor) + 1.0)
+                                                    : static_cast<float>(rope.attention_factor);
   }
   return frequencies;
 }
@@ -101,12 +101,13 @@ void check_config(const ModelConfig& config, const std::string& where, Code code
   if (rope.scaling == RopeScaling::kYarn || rope.scaling == RopeScaling::kLlama3) {
     require(rope.original_window > 0, "rope scaling needs the original window");
     require(is_positive(rope.low_freq_factor) && std::isfinite(rope.high_freq_factor) && rope.high_freq_factor > rope.low_freq_factor,
-            "the rope frequency factors must be positive and rising");
+        "the rope frequency factors must be positive and rising");
     require(is_positive(rope.beta_slow) && std::isfinite(rope.beta_fast) && rope.beta_fast > rope.beta_slow,
-            "the rope betas must be positive, the fast one larger");
+        "the rope betas must be positive, the fast one larger");
     require(std::isfinite(rope.attention_factor) && rope.attention_factor >= 0.0, "the rope attention factor must not be negative");
   }
-  require(rope.freq_factors.empty() || rope.freq_factors.size() == static_cast<size_t>(config.head_dim / 2), "the rope factors do not fit the head size");
+  require(
+      rope.freq_factors.empty() || rope.freq_factors.size() == static_cast<size_t>(config.head_dim / 2), "the rope factors do not fit the head size");
   for (const float factor : rope.freq_factors) require(is_positive(factor), "the rope factors must be positive");
 }
 
@@ -118,9 +119,10 @@ Keep parse_keep(const std::string& last_p) {
     return begin == std::string_view::npos ? std::string_view() : text.substr(begin, text.find_last_not_of(kSpace) - begin + 1);
   };
   std::string_view text = trimmed(last_p);
-  if (text.size() >= 2 && (text.front() == '"' || text.front() == '\'') && text.front() == text.back()) text = trimmed(text.substr(1, text.size() - 2));
+  if (text.size() >= 2 && (text.front() == '"' || text.front() == '\'') && text.front() == text.back())
+    text = trimmed(text.substr(1, text.size() - 2));
 
-  std::optional<Keep> first;   // of the comma list; the rest must be numbers too but does not count
+  std::optional<Keep> first;  // of the comma list; the rest must be numbers too but does not count
   for (;;) {
     const size_t comma = text.find(',');
     const std::string_view entry = trimmed(text.substr(0, comma));
@@ -140,7 +142,7 @@ Keep parse_keep(const std::string& last_p) {
     if (!first) first = keep;
     if (comma == std::string_view::npos) return *first;
     text.remove_prefix(comma + 1);
-    if (trimmed(text).empty()) return *first;   // "32," is a list of one
+    if (trimmed(text).empty()) return *first;  // "32," is a list of one
   }
 }
 
@@ -149,12 +151,12 @@ void check_tree(const TreeConfig& tree, const std::string& where) {
     if (!is_true) throw Error(Code::kBadAdapter, where + ": " + what);
   };
   require(tree.depth >= 1 && tree.depth <= kMaxDepth,
-          "segment_tree_depth must be from 1 to " + std::to_string(kMaxDepth) + " but is " + std::to_string(tree.depth));
+      "segment_tree_depth must be from 1 to " + std::to_string(kMaxDepth) + " but is " + std::to_string(tree.depth));
   require(tree.chunk_size >= 1 && tree.chunk_size <= kMaxChunk,
-          "chunk_size must be from 1 to " + std::to_string(kMaxChunk) + " but is " + std::to_string(tree.chunk_size));
+      "chunk_size must be from 1 to " + std::to_string(kMaxChunk) + " but is " + std::to_string(tree.chunk_size));
   // The authors' code needs exact halves above the leaves; the paper's semantics splits odd spans and gives short chunks a smaller depth.
   require(tree.semantics == Semantics::kPaper || (tree.chunk_size % (1 << (tree.depth - 1)) == 0 && tree.chunk_size >= (1 << tree.depth)),
-          "chunk_size " + std::to_string(tree.chunk_size) + " cannot be halved for segment_tree_depth " + std::to_string(tree.depth));
+      "chunk_size " + std::to_string(tree.chunk_size) + " cannot be halved for segment_tree_depth " + std::to_string(tree.depth));
 }
 
 }  // namespace banyan

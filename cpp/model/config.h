@@ -15,36 +15,36 @@ enum class RopeScaling : uint8_t { kNone, kLinear, kNtk, kDynamicNtk, kYarn, kLl
 struct RopeConfig {
   double theta = 10000.0;
   RopeScaling scaling = RopeScaling::kNone;
-  double factor = 1.0;                 // of the window
-  int64_t original_window = 0;         // tokens the base was trained with (yarn, llama3)
-  double low_freq_factor = 1.0;        // llama3
-  double high_freq_factor = 4.0;       // llama3
-  double beta_fast = 32.0;             // yarn
-  double beta_slow = 1.0;              // yarn
-  double attention_factor = 0.0;       // yarn; 0: 0.1 ln(factor) + 1
+  double factor = 1.0;                   // of the window
+  int64_t original_window = 0;           // tokens the base was trained with (yarn, llama3)
+  double low_freq_factor = 1.0;          // llama3
+  double high_freq_factor = 4.0;         // llama3
+  double beta_fast = 32.0;               // yarn
+  double beta_slow = 1.0;                // yarn
+  double attention_factor = 0.0;         // yarn; 0: 0.1 ln(factor) + 1
   std::vector<float> freq_factors = {};  // GGUF tensor rope_freqs.weight [C/2]: divides the frequencies; empty: none
-  bool is_interleaved = false;         // pairs (2m, 2m+1): GGUF files of the llama architecture; else (m, m + C/2)
+  bool is_interleaved = false;           // pairs (2m, 2m+1): GGUF files of the llama architecture; else (m, m + C/2)
 };
 
 // One decoder (upper or lower model). Sizes are validated: positive, heads divisible, head_dim even, products fit.
 struct ModelConfig {
-  std::string architecture;            // "llama", "mistral", "qwen2", "qwen3"
+  std::string architecture;  // "llama", "mistral", "qwen2", "qwen3"
   int n_layers = 0;
-  int dim = 0;                         // D
+  int dim = 0;  // D
   int ffn_dim = 0;
-  int n_heads = 0;                     // H
-  int n_kv_heads = 0;                  // G
-  int head_dim = 0;                    // C; H * C need not equal D
+  int n_heads = 0;     // H
+  int n_kv_heads = 0;  // G
+  int head_dim = 0;    // C; H * C need not equal D
   int vocab_size = 0;
-  int64_t window = 0;                  // max_position_embeddings / context_length, tokens
+  int64_t window = 0;  // max_position_embeddings / context_length, tokens
   float norm_eps = 1e-5f;
   RopeConfig rope = {};
-  bool is_tied = false;                // lm_head is the embedding
-  bool has_qkv_bias = false;           // qwen2
-  bool has_o_bias = false;             // attention_bias of llama
+  bool is_tied = false;       // lm_head is the embedding
+  bool has_qkv_bias = false;  // qwen2
+  bool has_o_bias = false;    // attention_bias of llama
   bool has_mlp_bias = false;
-  bool has_qk_norm = false;            // qwen3
-  int64_t sliding_window = 0;          // mistral v0.1; 0: none. Local tokens beyond it are refused, not silently attended
+  bool has_qk_norm = false;    // qwen3
+  int64_t sliding_window = 0;  // mistral v0.1; 0: none. Local tokens beyond it are refused, not silently attended
   std::vector<int32_t> eos_ids = {};
   int32_t bos_id = -1;
 };
@@ -69,7 +69,7 @@ enum class SelectionRule : uint8_t {
 // How many slots a node keeps: an integer count (<= 0: all) or a fraction of the node.
 struct Keep {
   bool is_fraction = false;
-  int64_t count = 64;                  // the authors' default
+  int64_t count = 64;  // the authors' default
   double fraction = 0.0;
 };
 // "32", "32,32" (first entry), "0.25", "-1", one level of extra quotes allowed. Throws kBadAdapter; never evaluates. A fraction is in (0, 1].
@@ -77,16 +77,16 @@ Keep parse_keep(const std::string& last_p);
 
 // SharedLLM settings of an adapter (adapter_config.json) or of an authors' full checkpoint (config.json).
 struct TreeConfig {
-  Semantics semantics = Semantics::kPaper;   // full checkpoints: kReleased
+  Semantics semantics = Semantics::kPaper;  // full checkpoints: kReleased
   SlotKind slot_kind = SlotKind::kStrided;
-  int n_injected_layers = 0;                 // M; 0: no adapter. num_cross_attn_layers = -M in the files; positive is refused
-  int depth = 3;                             // D >= 1
+  int n_injected_layers = 0;  // M; 0: no adapter. num_cross_attn_layers = -M in the files; positive is refused
+  int depth = 3;              // D >= 1
   Keep keep = {};
-  int chunk_size = 1024;                     // tokens, C
+  int chunk_size = 1024;  // tokens, C
   bool do_retrieval = true;
   SelectionRule selection = SelectionRule::kCosine;
-  int selection_layer = 0;                   // token keys: which of the M layers matches, 0-based
-  std::vector<int> selection_heads;          // token keys: its query heads that match; empty: all
+  int selection_layer = 0;           // token keys: which of the M layers matches, 0-based
+  std::vector<int> selection_heads;  // token keys: its query heads that match; empty: all
 };
 // Throws Error{kBadAdapter} unless depth and chunk_size are in range; without kPaper, chunk_size must also be divisible by 2^(depth-1) and at least 2^depth.
 void check_tree(const TreeConfig& tree, const std::string& where);

@@ -14,13 +14,13 @@
 namespace banyan {
 namespace {
 
-constexpr uint32_t kMaxKeyBytes = 65535;            // of the specification
-constexpr uint64_t kMaxArrayElements = 1u << 24;    // the largest vocabularies have 2^18 tokens and about as many merges
-constexpr uint64_t kMaxEntries = 1u << 16;          // real files have dozens
-constexpr uint64_t kMaxTensors = 1u << 17;          // real files have thousands
+constexpr uint32_t kMaxKeyBytes = 65535;          // of the specification
+constexpr uint64_t kMaxArrayElements = 1u << 24;  // the largest vocabularies have 2^18 tokens and about as many merges
+constexpr uint64_t kMaxEntries = 1u << 16;        // real files have dozens
+constexpr uint64_t kMaxTensors = 1u << 17;        // real files have thousands
 constexpr uint64_t kMaxAlignment = 1u << 20;
-constexpr size_t kMinEntryBytes = 8 + 4 + 1;        // of metadata: key length, type, one byte of value
-constexpr size_t kMinTensorBytes = 8 + 4 + 8 + 4 + 8;   // of a tensor description: name length, rank, one dimension, type, offset
+constexpr size_t kMinEntryBytes = 8 + 4 + 1;           // of metadata: key length, type, one byte of value
+constexpr size_t kMinTensorBytes = 8 + 4 + 8 + 4 + 8;  // of a tensor description: name length, rank, one dimension, type, offset
 
 struct TensorType {
   uint32_t id;
@@ -68,17 +68,24 @@ constexpr TensorType kTensorTypes[] = {
 
 size_t scalar_bytes(GgufType type) {
   switch (type) {
-    case GgufType::kU8: case GgufType::kI8: case GgufType::kBool: return 1;
-    case GgufType::kU16: case GgufType::kI16: return 2;
-    case GgufType::kU32: case GgufType::kI32: case GgufType::kF32: return 4;
-    case GgufType::kU64: case GgufType::kI64: case GgufType::kF64: return 8;
-    case GgufType::kString: case GgufType::kArray: break;
+    case GgufType::kU8:
+    case GgufType::kI8:
+    case GgufType::kBool: return 1;
+    case GgufType::kU16:
+    case GgufType::kI16: return 2;
+    case GgufType::kU32:
+    case GgufType::kI32:
+    case GgufType::kF32: return 4;
+    case GgufType::kU64:
+    case GgufType::kI64:
+    case GgufType::kF64: return 8;
+    case GgufType::kString:
+    case GgufType::kArray: break;
   }
   return 0;
 }
 
-template <class T>
-T load(const std::byte* from) {
+template <class T> T load(const std::byte* from) {
   T value;
   std::memcpy(&value, from, sizeof value);
   return value;
@@ -114,7 +121,7 @@ class Reader {
   struct Description {
     const std::string* name;
     GgufTensor* tensor;
-    uint64_t offset;     // in the data section
+    uint64_t offset;  // in the data section
     uint64_t n_bytes;
   };
 
@@ -127,8 +134,7 @@ class Reader {
 
   size_t left() const { return bytes_.size() - at_; }
 
-  template <class T>
-  T take(const std::string& what) {
+  template <class T> T take(const std::string& what) {
     if (left() < sizeof(T)) fail("the file ends inside " + what, at_);
     const T value = load<T>(bytes_.data() + at_);
     at_ += sizeof(T);
@@ -180,7 +186,8 @@ class Reader {
       case GgufType::kF32: value.value = double{take<float>(what)}; break;
       case GgufType::kF64: value.value = take<double>(what); break;
       case GgufType::kBool: value.value = take_bool(what); break;
-      case GgufType::kString: case GgufType::kArray: break;   // handled by the caller
+      case GgufType::kString:
+      case GgufType::kArray: break;  // handled by the caller
     }
     return value;
   }
@@ -220,9 +227,7 @@ class Reader {
     if (at == result_.metadata.end()) return 32;
     const int64_t* alignment = std::get_if<int64_t>(&at->second.value);
     const uint64_t n_bytes = alignment == nullptr || *alignment < 0 ? 0 : static_cast<uint64_t>(*alignment);
-    if (n_bytes > kMaxAlignment || !std::has_single_bit(n_bytes)) {
-      fail("general.alignment is no power of two up to 2^20", at->second.offset);
-    }
+    if (n_bytes > kMaxAlignment || !std::has_single_bit(n_bytes)) { fail("general.alignment is no power of two up to 2^20", at->second.offset); }
     return n_bytes;
   }
 
@@ -242,7 +247,7 @@ class Reader {
         fail(what + " has a shape that is empty or overflows", at_ - 8);
       }
       n_elements *= n;
-      tensor.view.shape[n_dims - 1 - i] = static_cast<int64_t>(n);   // the file has the innermost dimension first
+      tensor.view.shape[n_dims - 1 - i] = static_cast<int64_t>(n);  // the file has the innermost dimension first
     }
     tensor.view.n_dims = static_cast<int>(n_dims);
     const uint32_t id = take<uint32_t>(what);
@@ -259,7 +264,8 @@ class Reader {
     tensor.is_readable = type->dtype.has_value();
     tensor.view.dtype = type->dtype.value_or(DType::kU8);
     const uint64_t offset = take<uint64_t>(what);
-    if (offset % alignment != 0) fail(what + " has the offset " + std::to_string(offset) + ", which is not aligned to " + std::to_string(alignment), at_ - 8);
+    if (offset % alignment != 0)
+      fail(what + " has the offset " + std::to_string(offset) + ", which is not aligned to " + std::to_string(alignment), at_ - 8);
     const auto [at, is_new] = result_.tensors.emplace(name, std::move(tensor));
     if (!is_new) fail(what + " appears twice", begin);
     descriptions_.push_back({&at->first, &at->second, offset, n_blocks * block_bytes});
@@ -267,7 +273,7 @@ class Reader {
 
   void place_tensors(uint64_t alignment) {
     const uint64_t data_begin = (static_cast<uint64_t>(at_) + alignment - 1) / alignment * alignment;
-    if (descriptions_.empty()) {   // a vocabulary alone may end without padding
+    if (descriptions_.empty()) {  // a vocabulary alone may end without padding
       result_.data_begin = std::min<size_t>(static_cast<size_t>(data_begin), bytes_.size());
       return;
     }
@@ -277,7 +283,8 @@ class Reader {
     for (const Description& d : descriptions_) {
       if (d.offset > n_data || d.n_bytes > n_data - d.offset) {
         fail("tensor " + printable(*d.name) + " has " + std::to_string(d.n_bytes) + " bytes at offset " + std::to_string(d.offset) +
-                 ", outside the data section of " + std::to_string(n_data) + " bytes (is the file complete?)", d.tensor->offset);
+                 ", outside the data section of " + std::to_string(n_data) + " bytes (is the file complete?)",
+            d.tensor->offset);
       }
       if (d.tensor->is_readable) d.tensor->view.data = bytes_.data() + result_.data_begin + static_cast<size_t>(d.offset);
     }
@@ -293,7 +300,7 @@ class Reader {
   // A name from the file as part of a message.
   static std::string printable(std::string_view name) {
     size_t n_bytes = std::min<size_t>(name.size(), 200);
-    while (n_bytes < name.size() && (static_cast<unsigned char>(name[n_bytes]) & 0xC0) == 0x80) --n_bytes;   // whole code points
+    while (n_bytes < name.size() && (static_cast<unsigned char>(name[n_bytes]) & 0xC0) == 0x80) --n_bytes;  // whole code points
     return std::string(name.substr(0, n_bytes));
   }
 
@@ -303,8 +310,7 @@ class Reader {
   std::vector<Description> descriptions_;
 };
 
-template <class T>
-void append_numbers(const GgufArray& array, std::vector<double>& numbers) {
+template <class T> void append_numbers(const GgufArray& array, std::vector<double>& numbers) {
   for (uint64_t i = 0; i < array.n_elements; ++i) numbers.push_back(static_cast<double>(load<T>(array.data + i * sizeof(T))));
 }
 
@@ -329,7 +335,8 @@ std::vector<double> gguf_numbers(const GgufArray& array) {
   if (array.type == GgufType::kString || array.type == GgufType::kArray) return numbers;
   numbers.reserve(static_cast<size_t>(array.n_elements));
   switch (array.type) {
-    case GgufType::kU8: case GgufType::kBool: append_numbers<uint8_t>(array, numbers); break;
+    case GgufType::kU8:
+    case GgufType::kBool: append_numbers<uint8_t>(array, numbers); break;
     case GgufType::kI8: append_numbers<int8_t>(array, numbers); break;
     case GgufType::kU16: append_numbers<uint16_t>(array, numbers); break;
     case GgufType::kI16: append_numbers<int16_t>(array, numbers); break;
@@ -339,7 +346,8 @@ std::vector<double> gguf_numbers(const GgufArray& array) {
     case GgufType::kI64: append_numbers<int64_t>(array, numbers); break;
     case GgufType::kF32: append_numbers<float>(array, numbers); break;
     case GgufType::kF64: append_numbers<double>(array, numbers); break;
-    case GgufType::kString: case GgufType::kArray: break;
+    case GgufType::kString:
+    case GgufType::kArray: break;
   }
   return numbers;
 }

@@ -23,15 +23,15 @@ struct GgufArray {
 };
 
 struct GgufValue {
-  size_t offset = 0;                                                              // in the file, for messages
-  std::variant<bool, int64_t, uint64_t, double, std::string_view, GgufArray> value;   // every integer type but uint64: int64
+  size_t offset = 0;                                                                 // in the file, for messages
+  std::variant<bool, int64_t, uint64_t, double, std::string_view, GgufArray> value;  // every integer type but uint64: int64
 };
 
 struct GgufTensor {
-  TensorView view;             // no data if the type is one we cannot run
-  std::string type;            // the name ggml gives it
+  TensorView view;   // no data if the type is one we cannot run
+  std::string type;  // the name ggml gives it
   bool is_readable = false;
-  size_t offset = 0;           // of its description
+  size_t offset = 0;  // of its description
 };
 
 struct Gguf {
@@ -47,6 +47,6 @@ Gguf read_gguf(const std::string& path);
 
 // Elements of a checked array. The caller has looked at `type`.
 std::vector<std::string> gguf_strings(const GgufArray& array);
-std::vector<double> gguf_numbers(const GgufArray& array);   // any type but strings
+std::vector<double> gguf_numbers(const GgufArray& array);  // any type but strings
 
 }  // namespace banyan

@@ -42,7 +42,8 @@ class Metadata {
     } else {
       fail(key, "must be an integer");
     }
-    if (number < low || number > high) fail(key, "must be from " + std::to_string(low) + " to " + std::to_string(high) + " but is " + std::to_string(number));
+    if (number < low || number > high)
+      fail(key, "must be from " + std::to_string(low) + " to " + std::to_string(high) + " but is " + std::to_string(number));
     return number;
   }
 
@@ -117,8 +118,8 @@ void refuse_unsupported(const Metadata& metadata, const std::string& arch) {
     const std::string key = arch + "." + name;
     if (metadata.number(key).value_or(0) != 0) unsupported(key);
   }
-  for (const char* name : {"logit_scale", "embedding_scale", "residual_scale", "attention.clamp_kqv", "attn_logit_softcapping", "final_logit_softcapping",
-                           "attention.scale", "attention.temperature_scale"}) {
+  for (const char* name : {"logit_scale", "embedding_scale", "residual_scale", "attention.clamp_kqv", "attn_logit_softcapping",
+           "final_logit_softcapping", "attention.scale", "attention.temperature_scale"}) {
     if (metadata.has(arch + "." + name)) unsupported(arch + "." + name);
   }
   if (!metadata.boolean(arch + ".attention.causal").value_or(true)) unsupported(arch + ".attention.causal");
@@ -130,17 +131,18 @@ void refuse_unsupported(const Metadata& metadata, const std::string& arch) {
 void read_rope(const Metadata& metadata, const std::string& arch, ModelConfig& config) {
   RopeConfig& rope = config.rope;
   const std::string prefix = arch + ".rope.";
-  rope.is_interleaved = arch == "llama";   // the converter permutes the rows of q and k for this architecture only
+  rope.is_interleaved = arch == "llama";  // the converter permutes the rows of q and k for this architecture only
   if (const auto rotated = metadata.integer(prefix + "dimension_count", 0, kMaxInt); rotated && *rotated != config.head_dim) {
-    metadata.fail(prefix + "dimension_count", "is " + std::to_string(*rotated) + " but the head size is " + std::to_string(config.head_dim) +
-                                                  "; partial rotation is not supported", Code::kUnsupportedModel);
+    metadata.fail(prefix + "dimension_count",
+        "is " + std::to_string(*rotated) + " but the head size is " + std::to_string(config.head_dim) + "; partial rotation is not supported",
+        Code::kUnsupportedModel);
   }
   rope.theta = metadata.number(prefix + "freq_base").value_or(10000.0);
   const std::string type = metadata.string_or(prefix + "scaling.type", "linear");
   const bool has_factor = metadata.number(prefix + "scaling.factor").value_or(0) != 0;
   const std::string factor_key = prefix + (has_factor ? "scaling.factor" : "scale_linear");
   rope.factor = metadata.number(factor_key).value_or(1.0);
-  if (rope.factor == 0) rope.factor = 1.0;   // llama.cpp: not set
+  if (rope.factor == 0) rope.factor = 1.0;  // llama.cpp: not set
   if (!(rope.factor >= 1.0 && std::isfinite(rope.factor))) metadata.fail(factor_key, "must be at least 1");
   if (type == "none" || (type == "linear" && rope.factor == 1.0)) {
     rope.factor = 1.0;
@@ -212,11 +214,13 @@ ModelConfig read_gguf_config(const Gguf& gguf) {
   const GgufValue* tokens = metadata.find("tokenizer.ggml.tokens");
   const GgufArray* token_array = tokens == nullptr ? nullptr : std::get_if<GgufArray>(&tokens->value);
   const auto embedding = gguf.tensors.find("token_embd.weight");
-  const int64_t n_tokens = token_array != nullptr ? static_cast<int64_t>(token_array->n_elements)
-                           : embedding != gguf.tensors.end() ? embedding->second.view.shape[0] : 0;
+  const int64_t n_tokens = token_array != nullptr            ? static_cast<int64_t>(token_array->n_elements)
+                           : embedding != gguf.tensors.end() ? embedding->second.view.shape[0]
+                                                             : 0;
   config.vocab_size = static_cast<int>(metadata.integer(arch + ".vocab_size", 1, kMaxInt).value_or(std::min(n_tokens, kMaxInt)));
   if (token_array != nullptr && n_tokens > config.vocab_size) {
-    metadata.fail("tokenizer.ggml.tokens", "has " + std::to_string(n_tokens) + " tokens, more than the vocabulary size " + std::to_string(config.vocab_size));
+    metadata.fail(
+        "tokenizer.ggml.tokens", "has " + std::to_string(n_tokens) + " tokens, more than the vocabulary size " + std::to_string(config.vocab_size));
   }
 
   read_rope(metadata, arch, config);
@@ -228,7 +232,7 @@ ModelConfig read_gguf_config(const Gguf& gguf) {
   config.has_qk_norm = arch == "qwen3";
   for (const char* name : {"eos_token_id", "eot_token_id", "eom_token_id"}) {
     const auto id = metadata.integer(std::string("tokenizer.ggml.") + name, -1, std::numeric_limits<uint32_t>::max());
-    if (!id || *id < 0 || *id >= config.vocab_size) continue;   // -1 (2^32 - 1) stands for none
+    if (!id || *id < 0 || *id >= config.vocab_size) continue;  // -1 (2^32 - 1) stands for none
     if (std::find(config.eos_ids.begin(), config.eos_ids.end(), *id) == config.eos_ids.end()) config.eos_ids.push_back(static_cast<int32_t>(*id));
   }
   const int64_t bos = metadata.integer("tokenizer.ggml.bos_token_id", -1, std::numeric_limits<uint32_t>::max()).value_or(-1);
@@ -253,7 +257,8 @@ std::optional<TokenizerData> read_gguf_tokenizer(const Gguf& gguf) {
     data.token_types.push_back(static_cast<int32_t>(type));
   }
   if (!data.scores.empty() && data.scores.size() != data.tokens.size()) metadata.fail(prefix + "scores", "has another length than the tokens");
-  if (!data.token_types.empty() && data.token_types.size() != data.tokens.size()) metadata.fail(prefix + "token_type", "has another length than the tokens");
+  if (!data.token_types.empty() && data.token_types.size() != data.tokens.size())
+    metadata.fail(prefix + "token_type", "has another length than the tokens");
   const auto id = [&](const char* name) -> std::optional<int64_t> {
     const auto value = metadata.integer(prefix + name, -1, std::numeric_limits<uint32_t>::max());
     if (!value || *value < 0 || *value == std::numeric_limits<uint32_t>::max()) return std::nullopt;
@@ -273,7 +278,8 @@ std::optional<TokenizerData> read_gguf_tokenizer(const Gguf& gguf) {
 
 TensorTable gguf_tensors(const Gguf& gguf) {
   TensorTable table;
-  for (const auto& [name, tensor] : gguf.tensors) table.emplace(name, StoredTensor{tensor.view, gguf.file.path(), tensor.is_readable ? "" : tensor.type});
+  for (const auto& [name, tensor] : gguf.tensors)
+    table.emplace(name, StoredTensor{tensor.view, gguf.file.path(), tensor.is_readable ? "" : tensor.type});
   return table;
 }
 

@@ -18,8 +18,8 @@ constexpr int64_t kMaxInt = std::numeric_limits<int32_t>::max();
 
 struct Family {
   std::string_view model_type;
-  int64_t window;            // max_position_embeddings if config.json has none: transformers, configuration_<family>.py
-  int64_t sliding_window;    // likewise
+  int64_t window;          // max_position_embeddings if config.json has none: transformers, configuration_<family>.py
+  int64_t sliding_window;  // likewise
 };
 constexpr Family kFamilies[] = {{"llama", 2048, 0}, {"mistral", 131072, 4096}, {"qwen2", 32768, 0}, {"qwen3", 32768, 0}};
 
@@ -29,11 +29,18 @@ struct Neutral {
   double value;
 };
 constexpr Neutral kNeutral[] = {
-    {"partial_rotary_factor", 1}, {"attention_multiplier", 1}, {"embedding_multiplier", 1}, {"residual_multiplier", 1}, {"logits_scaling", 1},
-    {"logit_scale", 1},           {"num_local_experts", 0},    {"num_experts", 0},          {"n_routed_experts", 0},
+    {"partial_rotary_factor", 1},
+    {"attention_multiplier", 1},
+    {"embedding_multiplier", 1},
+    {"residual_multiplier", 1},
+    {"logits_scaling", 1},
+    {"logit_scale", 1},
+    {"num_local_experts", 0},
+    {"num_experts", 0},
+    {"n_routed_experts", 0},
 };
-constexpr std::string_view kMustBeAbsent[] = {"quantization_config", "attn_logit_softcapping", "final_logit_softcapping", "clip_qkv", "no_rope_layers",
-                                              "query_pre_attn_scalar", "moe_intermediate_size", "kv_lora_rank"};
+constexpr std::string_view kMustBeAbsent[] = {"quantization_config", "attn_logit_softcapping", "final_logit_softcapping", "clip_qkv",
+    "no_rope_layers", "query_pre_attn_scalar", "moe_intermediate_size", "kv_lora_rank"};
 constexpr std::string_view kMustBeFalse[] = {"qk_layernorm", "use_qk_norm", "parallel_attn", "rope_interleaved"};
 
 const Family& read_family(const JsonKeys& keys, const ModelConfig* parent) {
@@ -64,7 +71,8 @@ const Family& read_family(const JsonKeys& keys, const ModelConfig* parent) {
 
 void refuse_unsupported(const JsonKeys& keys) {
   for (const Neutral& neutral : kNeutral) {
-    if (keys.number_or(neutral.key, neutral.value) != neutral.value) keys.fail(Code::kUnsupportedModel, neutral.key, "has a value that is not supported");
+    if (keys.number_or(neutral.key, neutral.value) != neutral.value)
+      keys.fail(Code::kUnsupportedModel, neutral.key, "has a value that is not supported");
   }
   for (const std::string_view key : kMustBeAbsent) {
     if (keys.has(key)) keys.fail(Code::kUnsupportedModel, key, "is not supported");
@@ -97,8 +105,8 @@ void read_rope(const JsonKeys& keys, int64_t window, RopeConfig& rope) {
     rope.scaling = RopeScaling::kNone;
     return;
   }
-  constexpr std::pair<std::string_view, RopeScaling> kTypes[] = {
-      {"linear", RopeScaling::kLinear}, {"ntk", RopeScaling::kNtk}, {"dynamic", RopeScaling::kDynamicNtk}, {"yarn", RopeScaling::kYarn}, {"llama3", RopeScaling::kLlama3}};
+  constexpr std::pair<std::string_view, RopeScaling> kTypes[] = {{"linear", RopeScaling::kLinear}, {"ntk", RopeScaling::kNtk},
+      {"dynamic", RopeScaling::kDynamicNtk}, {"yarn", RopeScaling::kYarn}, {"llama3", RopeScaling::kLlama3}};
   const auto known = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const auto& entry) { return entry.first == type; });
   if (known == std::end(kTypes)) scaling->fail(Code::kUnsupportedModel, "rope_type", "is \"" + type + "\", which is not supported");
   rope.scaling = known->second;
@@ -170,9 +178,7 @@ std::vector<std::string> shard_paths(const std::string& directory) {
   const std::string single = join_path(directory, "model.safetensors");
   if (path_exists(single)) return {single};
   const std::string index_path = join_path(directory, "model.safetensors.index.json");
-  if (!path_exists(index_path)) {
-    throw Error(Code::kFileNotFound, directory + ": has neither model.safetensors nor model.safetensors.index.json");
-  }
+  if (!path_exists(index_path)) { throw Error(Code::kFileNotFound, directory + ": has neither model.safetensors nor model.safetensors.index.json"); }
   const Json index = read_json_file(index_path, Code::kBadModelFile);
   const std::optional<JsonKeys> map = JsonKeys(index, index_path, Code::kBadModelFile).object("weight_map");
   if (!map) throw Error(Code::kBadModelFile, index_path + ": key \"weight_map\" is missing");
@@ -215,7 +221,7 @@ ModelConfig read_huggingface_config(const JsonKeys& keys, const ModelConfig* par
   if (keys.has("head_dim")) {
     config.head_dim = static_cast<int>(keys.integer("head_dim", 1, kMaxInt));
   } else if (parent == nullptr || has_sizes) {
-    if (family.model_type == "qwen3") config.head_dim = 128;   // Qwen3Config's default, not the quotient
+    if (family.model_type == "qwen3") config.head_dim = 128;  // Qwen3Config's default, not the quotient
     else if (config.dim % config.n_heads != 0) keys.fail("num_attention_heads", "does not divide hidden_size, and there is no head_dim");
     else config.head_dim = config.dim / config.n_heads;
   }
@@ -223,7 +229,7 @@ ModelConfig read_huggingface_config(const JsonKeys& keys, const ModelConfig* par
   const double eps = keys.number_or("rms_norm_eps", parent != nullptr ? static_cast<double>(config.norm_eps) : 1e-6);
   if (!(eps >= 0 && eps < 1)) keys.fail("rms_norm_eps", "must be from 0 to below 1");
   config.norm_eps = static_cast<float>(eps);
-  config.rope.is_interleaved = false;   // always so in safetensors
+  config.rope.is_interleaved = false;  // always so in safetensors
   if (parent == nullptr || keys.has("rope_theta") || keys.has("rope_scaling") || keys.has("rope_parameters")) {
     config.rope = RopeConfig();
     read_rope(keys, config.window, config.rope);

@@ -14,8 +14,8 @@ namespace banyan {
 
 struct HuggingFaceModel {
   std::string config_path;
-  Json config;                          // config.json: an adapter's keys are read from it too
-  ModelConfig model;                    // is_tied also where lm_head is not stored
+  Json config;        // config.json: an adapter's keys are read from it too
+  ModelConfig model;  // is_tied also where lm_head is not stored
   std::vector<MappedFile> files;
   TensorTable tensors;
 };

@@ -18,12 +18,20 @@ constexpr size_t kLengthBytes = 8;
 constexpr size_t kMaxHeaderBytes = size_t{100} << 20;  // the limit of the reference implementation
 
 constexpr std::pair<std::string_view, DType> kTypes[] = {
-    {"F32", DType::kF32}, {"F16", DType::kF16}, {"BF16", DType::kBF16}, {"F64", DType::kF64}, {"I64", DType::kI64}, {"I32", DType::kI32},
-    {"I16", DType::kI16}, {"I8", DType::kI8},   {"U8", DType::kU8},     {"BOOL", DType::kBool},
+    {"F32", DType::kF32},
+    {"F16", DType::kF16},
+    {"BF16", DType::kBF16},
+    {"F64", DType::kF64},
+    {"I64", DType::kI64},
+    {"I32", DType::kI32},
+    {"I16", DType::kI16},
+    {"I8", DType::kI8},
+    {"U8", DType::kU8},
+    {"BOOL", DType::kBool},
 };
 // Sound files may hold these; nothing here can read them.
-constexpr std::string_view kForeignTypes[] = {"U16", "U32", "U64", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ",
-                                              "F4",  "F6_E2M3", "F6_E3M2", "C64"};
+constexpr std::string_view kForeignTypes[] = {
+    "U16", "U32", "U64", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "F4", "F6_E2M3", "F6_E3M2", "C64"};
 
 struct Extent {
   size_t begin, end;
@@ -92,8 +100,10 @@ class Reader {
     const uint64_t begin = static_cast<uint64_t>(integer(name, (*offsets->array())[0], "an offset"));
     const uint64_t end = static_cast<uint64_t>(integer(name, (*offsets->array())[1], "an offset"));
     if (begin > end || end > n_data_) {
-      fail(name, "has data offsets " + std::to_string(begin) + " to " + std::to_string(end) + " outside the data section of " + std::to_string(n_data_) +
-                     " bytes (is the file complete?)", *offsets);
+      fail(name,
+          "has data offsets " + std::to_string(begin) + " to " + std::to_string(end) + " outside the data section of " + std::to_string(n_data_) +
+              " bytes (is the file complete?)",
+          *offsets);
     }
     if (end - begin != n_bytes) {
       fail(name, "has " + std::to_string(end - begin) + " bytes of data but its shape needs " + std::to_string(n_bytes), *offsets);

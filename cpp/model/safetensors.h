@@ -13,9 +13,9 @@ namespace banyan {
 
 struct Safetensors {
   MappedFile file;
-  size_t data_begin = 0;                               // byte offset of the data section
-  std::map<std::string, TensorView> tensors;           // views into the file; more than 4 dimensions are refused
-  std::map<std::string, std::string> metadata;         // "__metadata__"
+  size_t data_begin = 0;                        // byte offset of the data section
+  std::map<std::string, TensorView> tensors;    // views into the file; more than 4 dimensions are refused
+  std::map<std::string, std::string> metadata;  // "__metadata__"
 };
 
 // Checks the header length against the file, the JSON (size <= 100 MB, depth limited, duplicate names refused), every dtype, shape product (no overflow), offsets

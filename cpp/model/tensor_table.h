@@ -13,8 +13,8 @@ namespace banyan {
 
 struct StoredTensor {
   TensorView view;
-  std::string file;            // path of the file, for messages
-  std::string refused_type;    // not empty: the file's name of an element type we cannot run; then `view` has no data
+  std::string file;          // path of the file, for messages
+  std::string refused_type;  // not empty: the file's name of an element type we cannot run; then `view` has no data
 };
 
 using TensorTable = std::map<std::string, StoredTensor>;

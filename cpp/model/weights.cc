@@ -20,23 +20,22 @@
 namespace banyan {
 namespace {
 
-constexpr size_t kSampleBytes = 4096;   // of each tensor's beginning, middle and end in the fingerprint
+constexpr size_t kSampleBytes = 4096;  // of each tensor's beginning, middle and end in the fingerprint
 
 // What the two kinds of files call the same tensors; ".weight" and ".bias" follow.
 struct Names {
   std::string_view embedding, final_norm, layer;
   std::string_view attn_norm, q, k, v, o, q_norm, k_norm, mlp_norm, gate, up, down;
 };
-constexpr Names kHuggingFaceNames = {"embed_tokens",     "norm",             "layers.",          "input_layernorm",          "self_attn.q_proj",
-                                     "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "self_attn.q_norm",         "self_attn.k_norm",
-                                     "post_attention_layernorm", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"};
-constexpr Names kGgufNames = {"token_embd", "output_norm", "blk.", "attn_norm", "attn_q", "attn_k", "attn_v",
-                              "attn_output", "attn_q_norm", "attn_k_norm", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down"};
+constexpr Names kHuggingFaceNames = {"embed_tokens", "norm", "layers.", "input_layernorm", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj",
+    "self_attn.o_proj", "self_attn.q_norm", "self_attn.k_norm", "post_attention_layernorm", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"};
+constexpr Names kGgufNames = {"token_embd", "output_norm", "blk.", "attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "attn_q_norm",
+    "attn_k_norm", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down"};
 
 struct LoadedFiles : ModelFiles {
   std::deque<MappedFile> files;
-  std::deque<std::vector<float>> vectors;       // norms and biases
-  std::deque<std::vector<std::byte>> rows;      // permuted query projections
+  std::deque<std::vector<float>> vectors;   // norms and biases
+  std::deque<std::vector<std::byte>> rows;  // permuted query projections
 };
 
 std::string shape_text(const TensorView& view) {
@@ -56,8 +55,8 @@ class Binder {
     const StoredTensor& tensor = find(name);
     const TensorView& view = tensor.view;
     if (view.n_dims != 2 || view.shape[0] != n_rows || view.shape[1] != n_cols) {
-      throw Error(Code::kBadTensor, tensor.file + ": tensor " + name + " has shape " + shape_text(view) + " but must have [" + std::to_string(n_rows) + ", " +
-                                        std::to_string(n_cols) + "]");
+      throw Error(Code::kBadTensor, tensor.file + ": tensor " + name + " has shape " + shape_text(view) + " but must have [" +
+                                        std::to_string(n_rows) + ", " + std::to_string(n_cols) + "]");
     }
     if (!is_weight_dtype(view.dtype) || n_cols % traits(view.dtype).block_size != 0) bad_type(name, tensor);
     return {view.data, view.dtype, n_rows, n_cols};
@@ -67,7 +66,7 @@ class Binder {
     const StoredTensor& tensor = find(name);
     if (tensor.view.n_dims != 1 || tensor.view.shape[0] != n_elements) {
       throw Error(Code::kBadTensor,
-                  tensor.file + ": tensor " + name + " has shape " + shape_text(tensor.view) + " but must have [" + std::to_string(n_elements) + "]");
+          tensor.file + ": tensor " + name + " has shape " + shape_text(tensor.view) + " but must have [" + std::to_string(n_elements) + "]");
     }
     if (!is_float_vector(tensor.view)) bad_type(name, tensor);
     return storage_.vectors.emplace_back(to_floats(tensor.view)).data();
@@ -78,13 +77,15 @@ class Binder {
     const auto at = table_.find(name);
     if (at == table_.end()) throw Error(Code::kMissingTensor, path_ + ": tensor " + name + " is missing");
     if (!at->second.refused_type.empty()) {
-      throw Error(Code::kUnsupportedModel, at->second.file + ": tensor " + name + " has the type " + at->second.refused_type + ", which is not supported");
+      throw Error(
+          Code::kUnsupportedModel, at->second.file + ": tensor " + name + " has the type " + at->second.refused_type + ", which is not supported");
     }
     return at->second;
   }
 
   [[noreturn]] static void bad_type(const std::string& name, const StoredTensor& tensor) {
-    throw Error(Code::kBadTensor, tensor.file + ": tensor " + name + " has elements of type " + traits(tensor.view.dtype).name + ", which cannot be used here");
+    throw Error(Code::kBadTensor,
+        tensor.file + ": tensor " + name + " has elements of type " + traits(tensor.view.dtype).name + ", which cannot be used here");
   }
 
   const TensorTable& table_;
@@ -213,7 +214,8 @@ void hash_config(const ModelConfig& config, Hash& hash) {
   hash.update_value(config.sliding_window);
   hash.update_value(rope.scaling);
   hash.update_value(rope.original_window);
-  for (const double value : {rope.theta, rope.factor, rope.low_freq_factor, rope.high_freq_factor, rope.beta_fast, rope.beta_slow, rope.attention_factor}) {
+  for (const double value :
+      {rope.theta, rope.factor, rope.low_freq_factor, rope.high_freq_factor, rope.beta_fast, rope.beta_slow, rope.attention_factor}) {
     hash.update_value(value);
   }
   for (const float factor : rope.freq_factors) hash.update_value(factor);
@@ -280,8 +282,8 @@ std::unique_ptr<ModelFiles> ModelFiles::open(const LoadPaths& paths) {
   TensorTable adapter_tensors;
   if (!paths.adapter.empty()) {
     if (adapter.tree.n_injected_layers > 0) {
-      throw Error(Code::kBadAdapter, adapter.file + ": the model has SharedLLM weights of its own (num_cross_attn_layers), so the adapter " + paths.adapter +
-                                         " cannot be added");
+      throw Error(Code::kBadAdapter, adapter.file + ": the model has SharedLLM weights of its own (num_cross_attn_layers), so the adapter " +
+                                         paths.adapter + " cannot be added");
     }
     AdapterFiles files = open_adapter(paths.adapter, model->upper_config);
     adapter = std::move(files.config);

@@ -14,26 +14,26 @@ namespace banyan {
 
 // A small vector (norm, bias) is always float32 (converted at load where the file has F16/BF16); nullptr where the family has none.
 struct LayerWeights {
-  const float* attn_norm = nullptr;                   // [D]
-  WeightView q, k, v, o;                              // [H*C, D], [G*C, D], [G*C, D], [D, H*C]
+  const float* attn_norm = nullptr;  // [D]
+  WeightView q, k, v, o;             // [H*C, D], [G*C, D], [G*C, D], [D, H*C]
   const float *q_bias = nullptr, *k_bias = nullptr, *v_bias = nullptr, *o_bias = nullptr;
-  const float *q_norm = nullptr, *k_norm = nullptr;   // [C], qwen3
-  const float* mlp_norm = nullptr;                    // [D]
-  WeightView gate, up, down;                          // [F, D], [F, D], [D, F]
+  const float *q_norm = nullptr, *k_norm = nullptr;  // [C], qwen3
+  const float* mlp_norm = nullptr;                   // [D]
+  WeightView gate, up, down;                         // [F, D], [F, D], [D, F]
   const float *gate_bias = nullptr, *up_bias = nullptr, *down_bias = nullptr;
 };
 
 // Of one injected upper layer: model.layers.N.cross_attn.{layernorm,q_proj,o_proj}.weight
 struct CrossWeights {
-  const float* norm = nullptr;                        // [D]
-  WeightView q, o;                                    // [H*C, D], [D, H*C]; q rows are in the pair order of the lower model's rope
+  const float* norm = nullptr;  // [D]
+  WeightView q, o;              // [H*C, D], [D, H*C]; q rows are in the pair order of the lower model's rope
 };
 
 struct DecoderWeights {
-  WeightView embedding;                               // [V, D]
-  std::vector<LayerWeights> layers;                   // lower model: only what runs, min(M, stored)
-  const float* final_norm = nullptr;                  // [D]
-  WeightView head;                                    // [V, D]; the embedding if tied; empty for a lower model
+  WeightView embedding;               // [V, D]
+  std::vector<LayerWeights> layers;   // lower model: only what runs, min(M, stored)
+  const float* final_norm = nullptr;  // [D]
+  WeightView head;                    // [V, D]; the embedding if tied; empty for a lower model
 };
 
 // GGUF tokenizer.* metadata, handed to the SDK. Strings are the file's bytes and are valid UTF-8 or rejected.
@@ -61,17 +61,17 @@ class ModelFiles {
   virtual ~ModelFiles() = default;
 
   ModelConfig upper_config;
-  ModelConfig lower_config;             // equals upper_config (with n_layers = M) when the lower model is shared
-  TreeConfig tree;                      // n_injected_layers = 0: no adapter
+  ModelConfig lower_config;  // equals upper_config (with n_layers = M) when the lower model is shared
+  TreeConfig tree;           // n_injected_layers = 0: no adapter
   DecoderWeights upper;
-  DecoderWeights lower;                 // views of `upper` where shared
+  DecoderWeights lower;  // views of `upper` where shared
   bool is_lower_shared = true;
-  std::vector<CrossWeights> cross;      // M entries
-  std::optional<TokenizerData> tokenizer;   // GGUF only
-  std::string fingerprint;              // 32 hex digits: of the configuration, every tensor's name, type and shape, and samples of its
-                                        // bytes (first, middle, last 4 KiB), of model and adapter; independent of the file's path
-  uint64_t n_parameters = 0;            // upper model
-  uint64_t n_bytes = 0;                 // mapped
+  std::vector<CrossWeights> cross;         // M entries
+  std::optional<TokenizerData> tokenizer;  // GGUF only
+  std::string fingerprint;                 // 32 hex digits: of the configuration, every tensor's name, type and shape, and samples of its
+                                           // bytes (first, middle, last 4 KiB), of model and adapter; independent of the file's path
+  uint64_t n_parameters = 0;               // upper model
+  uint64_t n_bytes = 0;                    // mapped
 };
 
 }  // namespace banyan

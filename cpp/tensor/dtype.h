@@ -10,8 +10,8 @@ enum class DType : uint8_t { kF32, kF16, kBF16, kQ8_0, kQ4_0, kQ4_K, kQ5_K, kQ6_
 
 struct DTypeTraits {
   const char* name;
-  int block_size;    // elements in a block
-  int block_bytes;   // bytes of a block
+  int block_size;   // elements in a block
+  int block_bytes;  // bytes of a block
 };
 
 constexpr DTypeTraits traits(DType dtype) {

@@ -12,6 +12,8 @@ import type { DemoFlags } from './program.js';
 const kFact = { sentence: 'The code word of falcon is violet.', question: 'The code word of falcon is', answer: 'violet' } as const;
 const kFreeQuestion = 'The package is';
 const kPassages = 5;
+const kShown = 64; // characters of a passage
+const kBefore = 12; // of these before the planted sentence
 
 interface Demo {
   model: Model;
@@ -89,7 +91,9 @@ async function ask({ model, document, flags, signal, progress, say }: Demo, kind
 }
 
 function passageLine({ score, tokens, text }: Passage): string {
-  return `    ${(score?.toFixed(3) ?? '').padStart(6)}  token ${count(tokens[0]).padStart(9)}  ${shorten(text, 64)}\n`;
+  const at = text.indexOf(kFact.sentence);
+  const shown = at === -1 ? shorten(text, kShown) : `…${shorten(text.slice(Math.max(0, at - kBefore)), kShown)} (planted)`;
+  return `    ${(score?.toFixed(3) ?? '').padStart(6)}  token ${count(tokens[0]).padStart(9)}  ${shown}\n`;
 }
 
 function summary({ model, document }: Demo, asked: readonly Asked[], costs: Costs): string {

@@ -45,8 +45,7 @@ inline void fail(const char* file, int line, const std::string& what) {
 // Ends a case that cannot run here.
 [[noreturn]] inline void skip(const std::string& reason) { throw Skipped{reason}; }
 
-template <class T>
-std::string text_of(const T& value) {
+template <class T> std::string text_of(const T& value) {
   std::ostringstream stream;
   stream.precision(17);
   if constexpr (requires { stream << value; }) stream << value;
@@ -54,18 +53,17 @@ std::string text_of(const T& value) {
   return stream.str();
 }
 
-template <class A, class B>
-void check_equal(const A& a, const B& b, const char* text, const char* file, int line) {
+template <class A, class B> void check_equal(const A& a, const B& b, const char* text, const char* file, int line) {
   if (!(a == b)) fail(file, line, std::string(text) + ": " + text_of(a) + " is not " + text_of(b));
 }
 
 inline void check_near(double a, double b, double tolerance, const char* text, const char* file, int line) {
-  if (!(std::abs(a - b) <= tolerance)) fail(file, line, std::string(text) + ": " + text_of(a) + " is not within " + text_of(tolerance) + " of " + text_of(b));
+  if (!(std::abs(a - b) <= tolerance))
+    fail(file, line, std::string(text) + ": " + text_of(a) + " is not within " + text_of(tolerance) + " of " + text_of(b));
 }
 
 // `body` must throw Error with this code and a message that contains `part`.
-template <class Body>
-void check_throws(Code code, const std::string& part, Body&& body, const char* text, const char* file, int line) {
+template <class Body> void check_throws(Code code, const std::string& part, Body&& body, const char* text, const char* file, int line) {
   try {
     body();
   } catch (const Error& error) {
@@ -75,9 +73,7 @@ void check_throws(Code code, const std::string& part, Body&& body, const char* t
       fail(file, line, std::string(text) + ": the message lacks \"" + part + "\": " + error.what());
     }
     return;
-  } catch (const std::exception& error) {
-    return fail(file, line, std::string(text) + ": threw something else: " + error.what());
-  }
+  } catch (const std::exception& error) { return fail(file, line, std::string(text) + ": threw something else: " + error.what()); }
   fail(file, line, std::string(text) + ": did not throw " + code_name(code));
 }
 
@@ -96,9 +92,7 @@ inline int run_tests(int n_args, char** args) {
       continue;
     } catch (const Error& error) {
       fail(test.name, 0, std::string("threw ") + code_name(error.code) + ": " + error.what());
-    } catch (const std::exception& error) {
-      fail(test.name, 0, std::string("threw ") + error.what());
-    }
+    } catch (const std::exception& error) { fail(test.name, 0, std::string("threw ") + error.what()); }
     const bool is_good = failed_checks() == n_before;
     if (!is_good) std::printf("  FAILED %s\n", test.name);
     ++(is_good ? n_passed : n_failed);
@@ -119,4 +113,5 @@ inline int run_tests(int n_args, char** args) {
 #define CHECK_EQUAL(a, b) banyan::test::check_equal(a, b, #a, __FILE__, __LINE__)
 #define CHECK_NEAR(a, b, tolerance) banyan::test::check_near(a, b, tolerance, #a, __FILE__, __LINE__)
 #define CHECK_THROWS(code, part, ...) \
-  banyan::test::check_throws(banyan::Code::code, part, [&] { static_cast<void>(__VA_ARGS__); }, #__VA_ARGS__, __FILE__, __LINE__)
+  banyan::test::check_throws(         \
+      banyan::Code::code, part, [&] { static_cast<void>(__VA_ARGS__); }, #__VA_ARGS__, __FILE__, __LINE__)

@@ -17,7 +17,7 @@ using Ids = std::vector<int32_t>;
 
 // How a job ended. Hooks may come later than the waiting thread returns, so the state is shared.
 struct Ending {
-  std::optional<Code> code;               // absent: success
+  std::optional<Code> code;  // absent: success
   std::string text;
   bool is_ok() const { return !code.has_value(); }
 };
@@ -83,7 +83,7 @@ struct Generated {
   GenerateResult result;
   Ids ids;
   std::vector<Retrieval> retrievals;
-  std::vector<std::string> phases;        // of on_progress, repeated ones once
+  std::vector<std::string> phases;  // of on_progress, repeated ones once
 };
 
 struct BegunGenerate : Begun {

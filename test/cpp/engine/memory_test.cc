@@ -87,7 +87,8 @@ void check_paper(Run& run) {
   Scene three = scene_of(Semantics::kPaper, 3, 2, 3, 16, 0b101);
   const MemoryPlan plan = three.plan();
   // document order within each chunk: left: leaves 8 9, then 5, then 3; right: 2, 6, then leaves 14 15
-  run.equal(text_of(three, plan), "0:8@0 0:9@0 0:5@0 0:3@0 1:2@1 1:6@1 1:14@1 1:15@1 2:8@2 2:9@2 2:5@2 2:3@2", "document order, keys turned by the chunk's index");
+  run.equal(text_of(three, plan), "0:8@0 0:9@0 0:5@0 0:3@0 1:2@1 1:6@1 1:14@1 1:15@1 2:8@2 2:9@2 2:5@2 2:3@2",
+      "document order, keys turned by the chunk's index");
   run.equal(plan.query_position, 4, "chunks + 1");
   run.equal(plan.n_slots, 24, "slots");
   Scene many = scene_of(Semantics::kPaper, 2, 1, 40, 4, 0);
@@ -114,7 +115,7 @@ void check_keys(Run& run) {
     fewer.chunks.pop_back();
     fewer.selection.pop_back();
     run.check(fewer.plan().key() != scene.plan().key(), "a chunk less, another key");
-    Scene regrown = scene;   // the same tokens in a new chunk
+    Scene regrown = scene;  // the same tokens in a new chunk
     regrown.chunks[2].chunk = std::make_shared<Chunk>(scene.chunks[2].chunk->tokens, 32, scene.config);
     run.check(regrown.plan().key() != scene.plan().key(), "another chunk, another key");
   }

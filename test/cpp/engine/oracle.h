@@ -23,11 +23,10 @@ struct OracleResult {
   Ids greedy;
   std::vector<OpenedNode> nodes;
   std::vector<int64_t> slot_positions;
-  double margin = 1e9;                    // the closest decision between two halves
+  double margin = 1e9;  // the closest decision between two halves
 };
 
-template <class Real>
-class Oracle {
+template <class Real> class Oracle {
  public:
   using Row = std::vector<Real>;
   using Rows = std::vector<Row>;
@@ -73,7 +72,7 @@ class Oracle {
   };
   struct Node {
     int chunk, level;
-    Span span;                             // within the chunk
+    Span span;  // within the chunk
     bool is_leaf;
     double score;
   };
@@ -82,12 +81,12 @@ class Oracle {
     Ids ids;
     int depth = 0;
     Span open{};
-    std::vector<double> token_scores{};    // token keys only
+    std::vector<double> token_scores{};  // token keys only
     double score = std::numeric_limits<double>::quiet_NaN();
     std::vector<Node> rejected{}, leaves{};
   };
   struct Memory {
-    std::vector<Rows> k, v;                // [M][slot]
+    std::vector<Rows> k, v;  // [M][slot]
     int query_position = 0;
   };
 
@@ -162,7 +161,8 @@ class Oracle {
 
   // One block over rows x at positions n_past.., appending to kv. `injected`: the layer's index in the memory, or -1. stops_early: after the
   // self-attention.
-  void block(const Net& net, size_t index, Rows& x, Layer& kv, size_t n_past, bool is_cached, int injected, bool is_one_angle, bool stops_early = false) const {
+  void block(const Net& net, size_t index, Rows& x, Layer& kv, size_t n_past, bool is_cached, int injected, bool is_one_angle,
+      bool stops_early = false) const {
     const Shape& s = net.shape;
     const Block& b = net.layers[index];
     const auto norm_heads = [&](Row& row, const std::vector<float>& weight) {
@@ -189,7 +189,8 @@ class Oracle {
         Row cross = multiply(toy_.cross[i].q, normed(x[t], toy_.cross[i].norm));
         const int half = s.head_dim / 2;
         rotate(cross, toy_.lower.shape, memory_.query_position, is_one_angle ? memory_.query_position % half : -1);
-        add(x[t], multiply(toy_.cross[i].o, attend(cross, memory_.k[i], memory_.v[i], 0, memory_.k[i].size(), s.n_heads, toy_.lower.shape.n_kv_heads, s.head_dim)));
+        add(x[t], multiply(toy_.cross[i].o,
+                      attend(cross, memory_.k[i], memory_.v[i], 0, memory_.k[i].size(), s.n_heads, toy_.lower.shape.n_kv_heads, s.head_dim)));
       }
       const Row mlp_input = normed(x[t], b.mlp_norm);
       Row gate = multiply(b.gate, mlp_input);
@@ -262,7 +263,8 @@ class Oracle {
   // Each chunk read as a whole; keys turned by the chunk's index, the query by chunks + 1. Per head standardized over all tokens; the best head counts.
   void score_tokens(std::vector<Chunk>& chunks, Row query) const {
     const Shape& s = toy_.lower.shape;
-    const auto layer = static_cast<size_t>(spec_.selection_layer), d = static_cast<size_t>(s.head_dim), heads = static_cast<size_t>(toy_.upper.shape.n_heads);
+    const auto layer = static_cast<size_t>(spec_.selection_layer), d = static_cast<size_t>(s.head_dim),
+               heads = static_cast<size_t>(toy_.upper.shape.n_heads);
     rotate(query, s, static_cast<int>(chunks.size()) + 1);
     Rows keys;
     for (size_t c = 0; c < chunks.size(); ++c) {
@@ -342,7 +344,8 @@ class Oracle {
       }
       if (!is_paper && span.size() % 2 != 0) --span.end;
       const int middle = span.begin + span.size() / 2;
-      chunk.leaves = {{static_cast<int>(c), chunk.depth, {span.begin, middle}, true, chunk.score}, {static_cast<int>(c), chunk.depth, {middle, span.end}, true, chunk.score}};
+      chunk.leaves = {{static_cast<int>(c), chunk.depth, {span.begin, middle}, true, chunk.score},
+          {static_cast<int>(c), chunk.depth, {middle, span.end}, true, chunk.score}};
     }
     assemble(chunks, result);
   }
@@ -376,7 +379,7 @@ class Oracle {
 
   // Order, rotations, and the encoded slots themselves.
   void assemble(const std::vector<Chunk>& chunks, OracleResult& result) {
-    std::vector<std::pair<Node, int>> placed;   // with its row
+    std::vector<std::pair<Node, int>> placed;  // with its row
     const size_t n = chunks.size();
     int n_rows = static_cast<int>(n);
     if (spec_.semantics == Semantics::kPaper) {
@@ -424,7 +427,8 @@ class Oracle {
       opened.score = static_cast<float>(node.score);
       result.nodes.push_back(opened);
     }
-    std::sort(result.nodes.begin(), result.nodes.end(), [](const OpenedNode& a, const OpenedNode& b) { return std::pair(a.document, a.begin) < std::pair(b.document, b.begin); });
+    std::sort(result.nodes.begin(), result.nodes.end(),
+        [](const OpenedNode& a, const OpenedNode& b) { return std::pair(a.document, a.begin) < std::pair(b.document, b.begin); });
     for (const Rows& rows : memory_.k) {
       for (const Row& row : rows) result.keys.insert(result.keys.end(), row.begin(), row.end());
     }

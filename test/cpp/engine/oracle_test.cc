@@ -27,12 +27,12 @@ Place place_of(std::shared_ptr<Engine> engine) {
             tree.chunk_size = chunk_size;
             return std::make_shared<DocumentState>(engine, tree, std::vector<uint8_t>());
           },
-          [engine] { return std::make_shared<SessionState>(engine); }};
+      [engine] { return std::make_shared<SessionState>(engine); }};
 }
 
 struct Question {
-  std::vector<int> document_tokens = {43, 7, 1, 16};   // 16 + 16 + 11, a short chunk, one token, one full chunk
-  int chunk_size = 0;                                   // 0: the model's
+  std::vector<int> document_tokens = {43, 7, 1, 16};  // 16 + 16 + 11, a short chunk, one token, one full chunk
+  int chunk_size = 0;                                 // 0: the model's
   int n_local = 9, n_new = 4;
   int64_t query_index = -1;
   bool recompute = false;
@@ -57,7 +57,7 @@ void compare(Run& run, const Toy& toy, const Place& place, DType kv_dtype, const
   const OracleResult naive = Oracle<float>(toy, is_half).run(oracle_documents, local, question.query_index, question.n_new, question.recompute);
   // token keys are stored in the type of slots; their scores are standard deviations
   const float score_tolerance = is_half && toy.spec.selection == SelectionRule::kTokenKeys ? 5e-3f : 1e-4f;
-  if (exact.margin <= 2 * score_tolerance) {   // rounding may choose otherwise; then nothing can be compared
+  if (exact.margin <= 2 * score_tolerance) {  // rounding may choose otherwise; then nothing can be compared
     run.check(is_half, what + ": the halves are too alike, take another seed");
     return;
   }
@@ -74,8 +74,8 @@ void compare(Run& run, const Toy& toy, const Place& place, DType kv_dtype, const
   bool is_same_tree = got.retrieval.nodes.size() == exact.nodes.size();
   for (size_t i = 0; i < exact.nodes.size() && is_same_tree; ++i) {
     const OpenedNode &a = got.retrieval.nodes[i], &b = exact.nodes[i];
-    is_same_tree = a.document == b.document && a.chunk == b.chunk && a.level == b.level && a.begin == b.begin && a.end == b.end && a.n_slots == b.n_slots &&
-                   a.is_finest == b.is_finest && is_same_score(a.score, b.score, score_tolerance);
+    is_same_tree = a.document == b.document && a.chunk == b.chunk && a.level == b.level && a.begin == b.begin && a.end == b.end &&
+                   a.n_slots == b.n_slots && a.is_finest == b.is_finest && is_same_score(a.score, b.score, score_tolerance);
   }
   run.check(is_same_tree, what + ": the opened nodes");
   run.check(got.slot_positions == exact.slot_positions, what + ": the slots' positions");
@@ -89,12 +89,14 @@ void compare(Run& run, const Toy& toy, const Place& place, DType kv_dtype, const
   const auto vocab = static_cast<size_t>(toy.spec.vocab);
   bool is_clear = true;
   for (size_t i = 0; i < exact.greedy.size() && is_clear; ++i) {
-    std::vector<double> row(exact.greedy_logits.begin() + static_cast<std::ptrdiff_t>(i * vocab), exact.greedy_logits.begin() + static_cast<std::ptrdiff_t>((i + 1) * vocab));
+    std::vector<double> row(exact.greedy_logits.begin() + static_cast<std::ptrdiff_t>(i * vocab),
+        exact.greedy_logits.begin() + static_cast<std::ptrdiff_t>((i + 1) * vocab));
     std::nth_element(row.begin(), row.begin() + 1, row.end(), std::greater<>());
     is_clear = row[0] - row[1] > 2 * cap * std::max(1.0, std::fabs(row[0]));
     if (is_clear) run.check(i < got.greedy.size() && got.greedy[i] == exact.greedy[i], what + ": greedy token " + std::to_string(i));
   }
-  if (got.greedy == exact.greedy && naive.greedy == exact.greedy) run.near(got.greedy_logits, exact.greedy_logits, naive.greedy_logits, cap, what + ": logits of the greedy steps");
+  if (got.greedy == exact.greedy && naive.greedy == exact.greedy)
+    run.near(got.greedy_logits, exact.greedy_logits, naive.greedy_logits, cap, what + ": logits of the greedy steps");
 }
 
 const char* name_of(Semantics semantics) {
@@ -110,7 +112,8 @@ void compare_loaded(Run& run, const ToySpec& spec, const Question& question, con
   const Layout layout = spec.seed % 2 == 0 ? Layout::kCheckpoint : Layout::kAdapter;
   const auto model = load_toy(toy, layout, kv_dtype);
   run.equal(model->info().is_lower_shared, !spec.lower.has_value(), what + ": shared lower model");
-  compare(run, toy, place_of(model), kv_dtype, question, what + (kv_dtype == DType::kF16 ? ", f16" : "") + (layout == Layout::kCheckpoint ? ", checkpoint" : ", adapter"));
+  compare(run, toy, place_of(model), kv_dtype, question,
+      what + (kv_dtype == DType::kF16 ? ", f16" : "") + (layout == Layout::kCheckpoint ? ", checkpoint" : ", adapter"));
 }
 
 // A lower model of another build: kv heads, width of the MLP, base of the rotation, more layers than run.
@@ -138,7 +141,8 @@ TEST(oracle_grid) {
           spec.n_injected = n_injected;
           spec.seed = ++seed / 2 + (is_own ? 1 : 0);
           if (is_own) spec.lower = own_lower(spec.upper);
-          const std::string what = std::string(name_of(semantics)) + (slot_kind == SlotKind::kMean ? ", mean" : ", strided") + ", M = " + std::to_string(n_injected) + (is_own ? ", own" : ", shared");
+          const std::string what = std::string(name_of(semantics)) + (slot_kind == SlotKind::kMean ? ", mean" : ", strided") +
+                                   ", M = " + std::to_string(n_injected) + (is_own ? ", own" : ", shared");
           compare_loaded(run, spec, {}, what, DType::kF32);
           if (n_injected % 2 == 0) compare_loaded(run, spec, {}, what, DType::kF16);
         }
@@ -174,7 +178,7 @@ TEST(oracle_trees) {
     spec.seed = ++seed;
     compare_loaded(run, spec, {}, std::string(name_of(semantics)) + ", no retrieval");
   }
-  for (const int chunk_size : {1, 2, 3, 5, 13, 17, 100}) {   // the paper halves anything
+  for (const int chunk_size : {1, 2, 3, 5, 13, 17, 100}) {  // the paper halves anything
     ToySpec spec;
     spec.upper.n_layers = 3;
     spec.n_injected = 3;
@@ -205,7 +209,8 @@ TEST(oracle_token_keys) {
           spec.selection_layer = layer;
           spec.seed = ++seed;
           if (is_own) spec.lower = own_lower(spec.upper);
-          const std::string what = std::string("token keys of layer ") + std::to_string(layer) + ", " + name_of(semantics) + (is_own ? ", own" : ", shared");
+          const std::string what =
+              std::string("token keys of layer ") + std::to_string(layer) + ", " + name_of(semantics) + (is_own ? ", own" : ", shared");
           Question question;
           question.query_index = layer == 1 ? 4 : -1;
           compare_loaded(run, spec, question, what, DType::kF32);
@@ -253,7 +258,7 @@ TEST(oracle_questions) {
     empty.document_tokens = {0, 0};
     compare_loaded(run, spec, empty, name + ", empty documents");
     Question many;
-    many.document_tokens = {160, 3, 16};   // 12 rows: the released rotation by row is not the identity for short rows
+    many.document_tokens = {160, 3, 16};  // 12 rows: the released rotation by row is not the identity for short rows
     compare_loaded(run, spec, many, name + ", 12 chunks");
     spec.last_p = "1";
     spec.depth = 2;
@@ -272,7 +277,7 @@ TEST(oracle_families) {
     for (const bool is_own : {false, true}) {
       ToySpec spec;
       spec.upper.family = family;
-      if (spec.upper.family == "qwen3") spec.upper.head_dim = 10;   // heads x head size is not the model width
+      if (spec.upper.family == "qwen3") spec.upper.head_dim = 10;  // heads x head size is not the model width
       spec.upper.n_heads = 6;
       spec.upper.n_kv_heads = 3;
       if (is_own) {

@@ -30,7 +30,7 @@ inline constexpr bool kIsSanitized = false;
 struct Run {
   using Place = std::source_location;
   int n_checks = 0, n_failed = 0;
-  double worst = 0;   // largest error / tolerance seen
+  double worst = 0;  // largest error / tolerance seen
 
   bool check(bool is_right, const std::string& what, Place place = Place::current()) {
     ++n_checks;
@@ -41,9 +41,11 @@ struct Run {
     return false;
   }
 
-  template <class A, class B>
-  bool equal(const A& actual, const B& expected, const std::string& what, Place place = Place::current()) {
-    if constexpr (requires { std::to_string(actual); std::to_string(expected); }) {
+  template <class A, class B> bool equal(const A& actual, const B& expected, const std::string& what, Place place = Place::current()) {
+    if constexpr (requires {
+                    std::to_string(actual);
+                    std::to_string(expected);
+                  }) {
       return check(actual == expected, what + ": " + std::to_string(actual) + ", expected " + std::to_string(expected), place);
     } else {
       return check(actual == expected, what, place);
@@ -54,8 +56,7 @@ struct Run {
   }
 
   // `body` must throw Error with this code.
-  template <class F>
-  void throws(Code code, F&& body, const std::string& what, Place place = Place::current()) {
+  template <class F> void throws(Code code, F&& body, const std::string& what, Place place = Place::current()) {
     try {
       body();
     } catch (const Error& error) {
@@ -68,14 +69,16 @@ struct Run {
   // |actual - exact| <= 2 max|naive - exact| + the rounding of the largest value, and never more than `cap` of it. `naive` is straight code in the
   // arithmetic that the engine uses. The second term covers short sums, where naive code may be exact by luck.
   bool near(const std::vector<float>& actual, const std::vector<double>& exact, const std::vector<double>& naive, double cap, const std::string& what,
-            Place place = Place::current()) {
-    if (!check(actual.size() == exact.size(), what + ": " + std::to_string(actual.size()) + " values, expected " + std::to_string(exact.size()), place)) return false;
+      Place place = Place::current()) {
+    if (!check(
+            actual.size() == exact.size(), what + ": " + std::to_string(actual.size()) + " values, expected " + std::to_string(exact.size()), place))
+      return false;
     double naive_error = 0, error = 0, largest = 1;
     for (size_t i = 0; i < exact.size(); ++i) {
       naive_error = std::max(naive_error, std::fabs(naive[i] - exact[i]));
       largest = std::max(largest, std::fabs(exact[i]));
       const double difference = std::fabs(static_cast<double>(actual[i]) - exact[i]);
-      if (!(difference <= error)) error = difference;   // also when not a number
+      if (!(difference <= error)) error = difference;  // also when not a number
       if (std::isnan(difference)) break;
     }
     const double tolerance = std::min(2 * naive_error + 0x1p-20 * largest, cap * largest);

@@ -97,11 +97,22 @@ TEST(sampler_greedy) {
   run.equal(pick(greedy, {0, -0.0f}), 0, "zeros tie");
   run.equal(pick(warm(-1), {1, 3, 2}), 1, "a negative temperature is greedy");
   for (const float temperature : {0.0f, 1.0f}) {
-    run.throws(Code::kInternal, [&] { pick(warm(temperature), {kNaN, -kInf}); }, "nothing left");
-    run.throws(Code::kInternal, [&] { pick(warm(temperature), {}); }, "an empty vocabulary");
+    run.throws(
+        Code::kInternal,
+        [&] {
+          pick(warm(temperature), {kNaN, -kInf});
+        },
+        "nothing left");
+    run.throws(
+        Code::kInternal, [&] { pick(warm(temperature), {}); }, "an empty vocabulary");
     SamplerOptions banned = warm(temperature);
     banned.logit_bias = {{0, -kInf}, {1, -kInf}};
-    run.throws(Code::kInternal, [&] { pick(banned, {1, 2}); }, "all banned");
+    run.throws(
+        Code::kInternal,
+        [&] {
+          pick(banned, {1, 2});
+        },
+        "all banned");
     run.equal(pick(banned, {9, 8, -100}), 2, "the one that is left");
     banned.logit_bias = {{1, -kInf}};
     run.equal(pick(banned, {kNaN, kInf, 0}), 2, "banning infinity leaves not-a-number, which is banned");
@@ -119,7 +130,7 @@ TEST(sampler_distribution) {
   Run run;
   const std::vector<float> logits = {0.3f, -1.0f, 1.5f, 0.0f, 2.0f, -0.4f, 0.9f, 1.1f};
   const std::set<int32_t> all = {0, 1, 2, 3, 4, 5, 6, 7};
-  constexpr double kLimit = 29.9;   // chi-square, 7 degrees of freedom: one in 10000 is larger; the seeds are fixed
+  constexpr double kLimit = 29.9;  // chi-square, 7 degrees of freedom: one in 10000 is larger; the seeds are fixed
   for (const float temperature : {0.5f, 1.0f, 1.7f, 10.0f}) {
     for (const uint64_t seed : {1u, 2u, 3u}) {
       const double x = chi_square(warm(temperature, seed), logits, all, 20000);
@@ -131,7 +142,9 @@ TEST(sampler_distribution) {
   }
   // the whole range of floats
   run.equal(pick(warm(1e-38f), {1, 2, 1.9999f}), 1, "a tiny temperature is greedy");
-  run.check(chi_square(warm(1.0f), {3e38f, 3e38f, -3e38f}, {0, 1}, 4000) < kLimit || seen(warm(1.0f), {3e38f, 3e38f, -3e38f}) == std::set<int32_t>{0, 1}, "huge logits");
+  run.check(
+      chi_square(warm(1.0f), {3e38f, 3e38f, -3e38f}, {0, 1}, 4000) < kLimit || seen(warm(1.0f), {3e38f, 3e38f, -3e38f}) == std::set<int32_t>{0, 1},
+      "huge logits");
   run.equal(seen(warm(1.0f), {-kInf, 0, kNaN, 0}), std::set<int32_t>{1, 3}, "banned ids are never drawn");
 }
 
@@ -199,7 +212,8 @@ TEST(sampler_penalties) {
   options.repetition_penalty = 2;
   options.frequency_penalty = 0.25f;
   options.logit_bias = {{0, 4}};
-  run.equal(changed(options, {4, 4, 4}, {0, 0}), std::vector<float>{8.0f / 2 - 0.5f - 0.5f, 4, 4}, "bias, then repetition, then frequency and presence");
+  run.equal(
+      changed(options, {4, 4, 4}, {0, 0}), std::vector<float>{8.0f / 2 - 0.5f - 0.5f, 4, 4}, "bias, then repetition, then frequency and presence");
   SamplerOptions banned;
   banned.repetition_penalty = 2;
   banned.logit_bias = {{0, -kInf}};

@@ -89,16 +89,18 @@ TEST(saved_round_trip) {
   const TempDir directory;
   const std::string path = directory.path("document.banyan");
   for (const DType kv_dtype : {DType::kF32, DType::kF16}) {
-    std::vector<ToySpec> specs = {spec_of(31, Semantics::kReleased), spec_of(31, Semantics::kCorrected), spec_of(31, Semantics::kPaper), spec_of(31, Semantics::kPaper)};
+    std::vector<ToySpec> specs = {
+        spec_of(31, Semantics::kReleased), spec_of(31, Semantics::kCorrected), spec_of(31, Semantics::kPaper), spec_of(31, Semantics::kPaper)};
     specs.back().selection = SelectionRule::kTokenKeys;
     specs.back().selection_layer = 1;
     specs.back().slot_kind = SlotKind::kMean;
     for (const ToySpec& spec : specs) {
       for (const int n_tokens : {0, 1, 15, 16, 77, 160}) {
-        for (const int state : {0, 1, 2}) {   // nothing encoded, one question's nodes, everything
+        for (const int state : {0, 1, 2}) {  // nothing encoded, one question's nodes, everything
           const Toy toy(spec);
           const auto model = load_toy(toy, Layout::kAdapter, kv_dtype), other = load_toy(toy, Layout::kAdapter, kv_dtype);
-          const std::string what = std::to_string(n_tokens) + " tokens, state " + std::to_string(state) + (kv_dtype == DType::kF16 ? ", f16" : ", f32");
+          const std::string what =
+              std::to_string(n_tokens) + " tokens, state " + std::to_string(state) + (kv_dtype == DType::kF16 ? ", f16" : ", f32");
           const auto document = document_of(*model, n_tokens);
           if (state == 1) ask(*model, document, 0);
           if (state == 2) complete(*document, true);
@@ -106,11 +108,13 @@ TEST(saved_round_trip) {
           run.equal(directory.names().size(), size_t{1}, what + ": one file");
           const auto opened = open(*other, path);
           const DocumentInfo a = document->info(), b = opened->info();
-          run.check(a.n_tokens == b.n_tokens && a.n_chunks == b.n_chunks && a.n_nodes == b.n_nodes && a.n_nodes_encoded == b.n_nodes_encoded && a.n_slots == b.n_slots &&
-                        a.chunk_size == b.chunk_size && a.depth == b.depth && a.n_bytes == b.n_bytes,
-                    what + ": shape");
+          run.check(a.n_tokens == b.n_tokens && a.n_chunks == b.n_chunks && a.n_nodes == b.n_nodes && a.n_nodes_encoded == b.n_nodes_encoded &&
+                        a.n_slots == b.n_slots && a.chunk_size == b.chunk_size && a.depth == b.depth && a.n_bytes == b.n_bytes,
+              what + ": shape");
           run.check(opened->tokens(0, 1000) == document->tokens(0, 1000), what + ": tokens");
-          run.check(opened->attribute("title") == "A \"title\" with \\ and \n" && opened->attribute("tokenizer") == "abc" && opened->attribute("none").empty(), what + ": attributes");
+          run.check(opened->attribute("title") == "A \"title\" with \\ and \n" && opened->attribute("tokenizer") == "abc" &&
+                        opened->attribute("none").empty(),
+              what + ": attributes");
           if (n_tokens == 0) continue;
           int n_encoded = -1;
           run.check(ask(*other, opened, 0, &n_encoded) == ask(*model, document, 0), what + ": the same answer");
@@ -197,7 +201,8 @@ TEST(saved_damage) {
       run.check(is_refused(ending, opened), what + ": " + code_text(ending));
     };
     // every length of the header, then samples
-    for (size_t n = 0; n < bytes.size(); n += n < n_header + 64 || n + 64 > bytes.size() ? 1 : 97) refuse(bytes.substr(0, n), "cut to " + std::to_string(n) + " bytes");
+    for (size_t n = 0; n < bytes.size(); n += n < n_header + 64 || n + 64 > bytes.size() ? 1 : 97)
+      refuse(bytes.substr(0, n), "cut to " + std::to_string(n) + " bytes");
     refuse(bytes + '\0', "a byte too long");
     refuse(bytes + bytes, "twice itself");
     // every bit of the header, then samples; sanitizers look at fewer
@@ -241,7 +246,7 @@ TEST(saved_lies) {
       try {
         if (opened->info().n_tokens > 0) ask(*model, opened, 3);
       } catch (const Error& error) {
-        run.check(error.code == Code::kInternal, what + ": accepted, then " + error.what());   // e.g. not-a-number in its slots
+        run.check(error.code == Code::kInternal, what + ": accepted, then " + error.what());  // e.g. not-a-number in its slots
       }
     } else {
       ++n_refused;
@@ -340,9 +345,9 @@ TEST(saved_failures) {
     if (!is_late) *begun.cancel = true;
     document->begin_save(path, {{"title", "new"}}, begun.hooks([cancel = begun.cancel](uint64_t, uint64_t) { *cancel = true; }));
     const Ending aborted = begun.wait();
-    if (aborted.is_ok()) run.check(is_late, "an early abort is never missed");   // the last slice may have been the first one reported
+    if (aborted.is_ok()) run.check(is_late, "an early abort is never missed");  // the last slice may have been the first one reported
     else run.check(aborted.code == Code::kAborted, "aborted: " + code_text(aborted));
-    try_append(*document, {});   // after the job's own clean-up
+    try_append(*document, {});  // after the job's own clean-up
     if (!aborted.is_ok()) is_intact("aborted");
   }
   // an aborted opening delivers nothing

@@ -58,7 +58,7 @@ void check_pairing(Run& run) {
   const std::vector<Scores> all = {{.9f, .1f}, {.2f, .3f}, {.5f, .6f}, {.4f, .8f}, {.7f, .05f}};
   for (size_t n = 1; n <= 5; ++n) {
     const std::vector<Scores> scores(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(n));
-    std::vector<float> list;   // all left halves, then all right halves
+    std::vector<float> list;  // all left halves, then all right halves
     for (const Scores& s : scores) list.push_back(s.left);
     for (const Scores& s : scores) list.push_back(s.right);
     std::string released, own;
@@ -76,14 +76,16 @@ void check_pairing(Run& run) {
         const bool is_left = nodes[0].node == 3;
         const Scores s = scores[c];
         run.check(std::fabs(nodes[0].score - (is_left ? s.right : s.left)) < 1e-6f, "the rejected half carries its own score");
-        run.check(std::fabs(nodes[1].score - (is_left ? s.left : s.right)) < 1e-6f && nodes[1].score == nodes[2].score, "leaves carry their parent's score");
+        run.check(std::fabs(nodes[1].score - (is_left ? s.left : s.right)) < 1e-6f && nodes[1].score == nodes[2].score,
+            "leaves carry their parent's score");
         run.equal(nodes[0].chunk, static_cast<int>(c), "chunk");
       }
     }
   }
   // 4 chunks, told in the specification: chunk 0 by left 0 against left 1, 1 by left 2 against left 3, 2 by right 0 against right 1, 3 by right 2 against right 3
   const TreeConfig config = config_of(Semantics::kReleased, 2);
-  run.equal(choices(select_nodes(chunks_of({{.1f, .9f}, {.2f, .1f}, {.8f, .3f}, {.1f, .4f}}, config, 8), kQuery, config)), "RLLR", "4 chunks, released");
+  run.equal(
+      choices(select_nodes(chunks_of({{.1f, .9f}, {.2f, .1f}, {.8f, .3f}, {.1f, .4f}}, config, 8), kQuery, config)), "RLLR", "4 chunks, released");
 }
 
 void check_ties(Run& run) {
@@ -116,7 +118,8 @@ void check_no_retrieval(Run& run) {
     auto refs = chunks_of({{.9f, .1f}, {.9f, .1f}}, config, 8);
     const Selection selection = select_nodes(refs, std::span<const float>(), config);
     for (const auto& nodes : selection) {
-      run.check(nodes.size() == 4 && nodes[0].node == 2 && nodes[1].node == 6 && nodes[2].node == 14 && nodes[3].node == 15, "without retrieval all go right");
+      run.check(nodes.size() == 4 && nodes[0].node == 2 && nodes[1].node == 6 && nodes[2].node == 14 && nodes[3].node == 15,
+          "without retrieval all go right");
       for (const SelectedNode& node : nodes) run.check(is_nan(node.score), "no score is computed");
     }
   }
@@ -142,8 +145,10 @@ void check_depths(Run& run) {
       const Selection selection = select_nodes(mixed, kQuery, deep);
       const int depth = last->tree.depth();
       run.equal(selection[2].size(), static_cast<size_t>(depth == 0 ? 1 : depth + 1), "nodes of a last chunk of " + std::to_string(n_last));
-      if (depth == 0) run.check(selection[2][0].node == 1 && selection[2][0].is_leaf && is_nan(selection[2][0].score), "a chunk of one token is its own leaf");
-      if (depth == 1) run.check(selection[2][0].node == 2 && selection[2][1].node == 3 && is_nan(selection[2][0].score), "two leaves without a choice");
+      if (depth == 0)
+        run.check(selection[2][0].node == 1 && selection[2][0].is_leaf && is_nan(selection[2][0].score), "a chunk of one token is its own leaf");
+      if (depth == 1)
+        run.check(selection[2][0].node == 2 && selection[2][1].node == 3 && is_nan(selection[2][0].score), "two leaves without a choice");
       run.check(selection[0].size() == 4 && selection[1].size() == 4, "the others keep their depth");
     }
   }
@@ -165,8 +170,10 @@ void check_released_levels(Run& run) {
   put(refs[1].chunk->vectors, 7, .6f, 1);
   // level 1: list .1 .5 | .7 .6 -> chunk 0 right (.1 < .5), chunk 1 left (.7 >= .6)
   const Selection selection = select_nodes(refs, kQuery, config);
-  run.check(selection[0][0].node == 3 && selection[0][1].node == 4 && selection[0][2].node == 10 && selection[0][3].node == 11, "chunk 0: left, right");
-  run.check(selection[1][0].node == 2 && selection[1][1].node == 7 && selection[1][2].node == 12 && selection[1][3].node == 13, "chunk 1: right, left");
+  run.check(
+      selection[0][0].node == 3 && selection[0][1].node == 4 && selection[0][2].node == 10 && selection[0][3].node == 11, "chunk 0: left, right");
+  run.check(
+      selection[1][0].node == 2 && selection[1][1].node == 7 && selection[1][2].node == 12 && selection[1][3].node == 13, "chunk 1: right, left");
 }
 
 }  // namespace

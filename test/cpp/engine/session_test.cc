@@ -55,7 +55,8 @@ TEST(session_prefix_cache) {
           const Generated got = answer(*session, history, 5);
           run.check(got.ids == fresh_answer(*model, documents, history, 5), "turn " + std::to_string(turn) + ": the cache changes nothing");
           run.equal(got.result.n_prompt, static_cast<int>(history.size()), "prompt tokens");
-          if (!has_document && turn > 0) run.equal(got.result.n_cached, static_cast<int>(history.size()) - 7, "all but the last answer token and the new turn were cached");
+          if (!has_document && turn > 0)
+            run.equal(got.result.n_cached, static_cast<int>(history.size()) - 7, "all but the last answer token and the new turn were cached");
           // the very same prompt: everything but its last token
           const Generated again = answer(*session, history, 5);
           run.check(again.ids == got.ids, "asked again");
@@ -77,7 +78,7 @@ TEST(session_long_prompt) {
   Run run;
   const auto model = load_toy(Toy(spec_of(Semantics::kPaper)));
   const auto document = document_of(*model, text_of(75, kVocab, 1));
-  const Ids prompt = text_of(700, kVocab, 3);   // several pieces of prefill
+  const Ids prompt = text_of(700, kVocab, 3);  // several pieces of prefill
   for (const bool has_document : {false, true}) {
     const auto session = model->create_session(), other = model->create_session();
     if (has_document) session->set_documents({document}), other->set_documents({document});
@@ -106,7 +107,7 @@ TEST(session_documents) {
       for (size_t stage = 0; stage < stages.size(); ++stage) {
         session->set_documents(stages[stage]);
         const Ids got = answer(*session, prompt, 6).ids;
-        std::vector<std::shared_ptr<Document>> fresh;   // never encoded, on another model
+        std::vector<std::shared_ptr<Document>> fresh;  // never encoded, on another model
         for (const auto& d : stages[stage]) fresh.push_back(document_of(*pristine, texts[index(d)]));
         run.check(got == fresh_answer(*model, stages[stage], prompt, 6), "stage " + std::to_string(stage) + ": as a fresh session");
         run.check(got == fresh_answer(*pristine, fresh, prompt, 6), "stage " + std::to_string(stage) + ": as fresh documents");
@@ -135,15 +136,19 @@ TEST(session_append_in_pieces) {
     for (const int piece : {1, 7, 16, 1000}) {
       const auto document = model->create_document({});
       for (size_t at = 0; at < text.size(); at += static_cast<size_t>(piece)) {
-        append(*document, Ids(text.begin() + static_cast<std::ptrdiff_t>(at), text.begin() + static_cast<std::ptrdiff_t>(std::min(text.size(), at + static_cast<size_t>(piece)))));
+        append(*document, Ids(text.begin() + static_cast<std::ptrdiff_t>(at),
+                              text.begin() + static_cast<std::ptrdiff_t>(std::min(text.size(), at + static_cast<size_t>(piece)))));
       }
       append(*document, {});
       const DocumentInfo info = document->info(), same = whole->info();
-      run.check(info.n_tokens == 1500 && info.n_chunks == same.n_chunks && info.n_nodes == same.n_nodes, "pieces of " + std::to_string(piece) + ": shape");
+      run.check(
+          info.n_tokens == 1500 && info.n_chunks == same.n_chunks && info.n_nodes == same.n_nodes, "pieces of " + std::to_string(piece) + ": shape");
       run.check(document->tokens(0, 1500) == text, "pieces of " + std::to_string(piece) + ": tokens");
       run.check(fresh_answer(*model, {document}, prompt, 6) == expected, "pieces of " + std::to_string(piece) + ": answer");
     }
-    run.check(whole->tokens(-5, 3) == Ids(text.begin(), text.begin() + 3) && whole->tokens(1498, 9999) == Ids(text.end() - 2, text.end()) && whole->tokens(9, 4).empty(), "tokens() clamps");
+    run.check(whole->tokens(-5, 3) == Ids(text.begin(), text.begin() + 3) && whole->tokens(1498, 9999) == Ids(text.end() - 2, text.end()) &&
+                  whole->tokens(9, 4).empty(),
+        "tokens() clamps");
   }
 }
 
@@ -172,7 +177,8 @@ TEST(session_interleaved) {
       request.max_tokens = 12;
       sessions[i]->begin_generate(request, begun[i].generate_hooks());
     }
-    for (size_t i = 0; i < kSessions; ++i) run.check(begun[i].finish().ids == expected[i], "session " + std::to_string(i) + " among others, as alone");
+    for (size_t i = 0; i < kSessions; ++i)
+      run.check(begun[i].finish().ids == expected[i], "session " + std::to_string(i) + " among others, as alone");
   }
 }
 
@@ -189,7 +195,7 @@ TEST(session_eager_equals_lazy) {
         complete(*eager, true);
         const DocumentInfo info = eager->info();
         run.equal(info.n_nodes_encoded, info.n_nodes, "all nodes are encoded");
-        complete(*eager, true);   // nothing is left
+        complete(*eager, true);  // nothing is left
         TraceRequest request;
         request.max_new_tokens = 5;
         for (uint32_t q = 0; q < 3; ++q) {
@@ -212,9 +218,18 @@ TEST(session_requests) {
   const auto stranger = load_toy(Toy(spec_of(Semantics::kPaper, 27)));
   const auto session = model->create_session();
   const auto document = document_of(*model, text_of(40, kVocab, 1));
-  run.throws(Code::kInvalidArgument, [&] { session->set_documents({document_of(*stranger, {1, 2})}); }, "a document of another model");
-  run.throws(Code::kInvalidArgument, [&] { session->set_documents({nullptr}); }, "no document");
-  const auto refused = [&](GenerateRequest request, const char* what) { run.throws(Code::kInvalidArgument, [&] { session->begin_generate(std::move(request), {}); }, what); };
+  run.throws(
+      Code::kInvalidArgument,
+      [&] {
+        session->set_documents({document_of(*stranger, {1, 2})});
+      },
+      "a document of another model");
+  run.throws(
+      Code::kInvalidArgument, [&] { session->set_documents({nullptr}); }, "no document");
+  const auto refused = [&](GenerateRequest request, const char* what) {
+    run.throws(
+        Code::kInvalidArgument, [&] { session->begin_generate(std::move(request), {}); }, what);
+  };
   GenerateRequest request;
   refused(request, "no tokens");
   request.ids = {1, kVocab};
@@ -232,13 +247,24 @@ TEST(session_requests) {
   request.max_tokens = 1;
   request.sampler.logit_bias = {{kVocab, 1.0f}};
   refused(request, "a bias beyond the vocabulary");
-  run.throws(Code::kInvalidArgument, [&] { document->begin_append({0, kVocab}, {}); }, "a token beyond the vocabulary");
-  run.throws(Code::kInvalidArgument, [&] { model->create_document({-1, {}}); }, "a negative chunk size");
+  run.throws(
+      Code::kInvalidArgument,
+      [&] {
+        document->begin_append({0, kVocab}, {});
+      },
+      "a token beyond the vocabulary");
+  run.throws(
+      Code::kInvalidArgument,
+      [&] {
+        model->create_document({-1, {}});
+      },
+      "a negative chunk size");
 
   request = {};
   request.ids = text_of(10, kVocab, 2);
   Generated none = generate(*session, request);
-  run.check(none.ending.is_ok() && none.ids.empty() && none.result.finish == FinishReason::kLength && none.retrievals.empty(), "max_tokens 0; no documents, no retrieval");
+  run.check(none.ending.is_ok() && none.ids.empty() && none.result.finish == FinishReason::kLength && none.retrievals.empty(),
+      "max_tokens 0; no documents, no retrieval");
   session->set_documents({document});
   request.max_tokens = 8;
   const Generated eight = generate(*session, request);
@@ -248,13 +274,15 @@ TEST(session_requests) {
   request.stop_ids = {eight.ids[3]};
   const size_t first = static_cast<size_t>(std::find(eight.ids.begin(), eight.ids.end(), eight.ids[3]) - eight.ids.begin());
   const Generated stopped = generate(*session, request);
-  run.check(stopped.result.finish == FinishReason::kStop && stopped.result.stop_id == eight.ids[3] && stopped.ids == Ids(eight.ids.begin(), eight.ids.begin() + static_cast<std::ptrdiff_t>(first)), "stop id");
+  run.check(stopped.result.finish == FinishReason::kStop && stopped.result.stop_id == eight.ids[3] &&
+                stopped.ids == Ids(eight.ids.begin(), eight.ids.begin() + static_cast<std::ptrdiff_t>(first)),
+      "stop id");
   request.stop_ids = {};
 
   // one run at a time
   BegunGenerate long_run, second;
   request.max_tokens = 200;
-  session->begin_generate(request, long_run.generate_hooks([&, n = 0](int32_t) mutable {   // while the first certainly still runs
+  session->begin_generate(request, long_run.generate_hooks([&, n = 0](int32_t) mutable {  // while the first certainly still runs
     if (++n == 1) session->begin_generate(request, second.generate_hooks());
   }));
   run.equal(long_run.finish().ids.size(), size_t{200}, "the first run goes on");
@@ -266,7 +294,9 @@ TEST(session_requests) {
     BegunGenerate aborted;
     int n = 0;
     if (after == 0) *aborted.cancel = true;
-    session->begin_generate(request, aborted.generate_hooks([&n, after, cancel = aborted.cancel](int32_t) { if (++n == after) *cancel = true; }));
+    session->begin_generate(request, aborted.generate_hooks([&n, after, cancel = aborted.cancel](int32_t) {
+      if (++n == after) *cancel = true;
+    }));
     const Generated cut = aborted.finish();
     run.check(cut.ending.code == Code::kAborted, "aborted");
     run.equal(cut.ids.size(), static_cast<size_t>(after), "no token after the abort");
@@ -287,8 +317,10 @@ TEST(session_requests) {
 
   // a model without an adapter
   const auto plain = load_toy(Toy(spec_of(Semantics::kPaper, 26)), Layout::kPlain);
-  run.throws(Code::kInvalidArgument, [&] { plain->create_document({}); }, "documents need an adapter");
-  run.throws(Code::kInvalidArgument, [&] { plain->begin_open("x", {}, {}); }, "opening needs an adapter");
+  run.throws(
+      Code::kInvalidArgument, [&] { plain->create_document({}); }, "documents need an adapter");
+  run.throws(
+      Code::kInvalidArgument, [&] { plain->begin_open("x", {}, {}); }, "opening needs an adapter");
   const auto with = model->create_session(), without = plain->create_session();
   run.check(answer(*with, request.ids, 8).ids == answer(*without, request.ids, 8).ids, "without documents the adapter changes nothing");
 }
@@ -303,7 +335,7 @@ TEST(session_two_appends) {
   document->begin_append(text_of(5000, kVocab, 1), first.hooks([&, has_begun = false](uint64_t, uint64_t) mutable {
     if (!std::exchange(has_begun, true)) document->begin_append(text_of(5000, kVocab, 2), second.hooks());
   }));
-  run.check(first.wait().is_ok(), "the first append");   // by then the second has been posted
+  run.check(first.wait().is_ok(), "the first append");  // by then the second has been posted
   run.check(second.wait().code == Code::kInvalidArgument, "the second append is refused");
   run.equal(document->info().n_tokens, int64_t{5000}, "tokens");
   *third.cancel = true;

@@ -16,7 +16,7 @@ namespace {
 class Source {
  public:
   explicit Source(uint64_t seed) : state_(seed * 0x9e3779b97f4a7c15u + 1) {}
-  float uniform() {   // [-1, 1)
+  float uniform() {  // [-1, 1)
     state_ = state_ * 6364136223846793005u + 1442695040888963407u;
     return static_cast<float>(static_cast<double>(state_ >> 40) / static_cast<double>(1 << 23) - 1.0);
   }
@@ -82,11 +82,11 @@ void add(Tensors& tensors, const std::string& name, const std::vector<float>& v)
 void add_block(Tensors& tensors, const std::string& prefix, const Block& b) {
   add(tensors, prefix + "input_layernorm.weight", b.attn_norm);
   add(tensors, prefix + "post_attention_layernorm.weight", b.mlp_norm);
-  const std::pair<const char*, const Matrix*> matrices[] = {{"self_attn.q_proj", &b.q}, {"self_attn.k_proj", &b.k}, {"self_attn.v_proj", &b.v}, {"self_attn.o_proj", &b.o},
-                                                            {"mlp.gate_proj", &b.gate}, {"mlp.up_proj", &b.up},     {"mlp.down_proj", &b.down}};
+  const std::pair<const char*, const Matrix*> matrices[] = {{"self_attn.q_proj", &b.q}, {"self_attn.k_proj", &b.k}, {"self_attn.v_proj", &b.v},
+      {"self_attn.o_proj", &b.o}, {"mlp.gate_proj", &b.gate}, {"mlp.up_proj", &b.up}, {"mlp.down_proj", &b.down}};
   for (const auto& [name, m] : matrices) add(tensors, prefix + name + ".weight", *m);
-  const std::pair<const char*, const std::vector<float>*> vectors[] = {
-      {"self_attn.q_proj.bias", &b.q_bias}, {"self_attn.k_proj.bias", &b.k_bias}, {"self_attn.v_proj.bias", &b.v_bias}, {"self_attn.q_norm.weight", &b.q_norm}, {"self_attn.k_norm.weight", &b.k_norm}};
+  const std::pair<const char*, const std::vector<float>*> vectors[] = {{"self_attn.q_proj.bias", &b.q_bias}, {"self_attn.k_proj.bias", &b.k_bias},
+      {"self_attn.v_proj.bias", &b.v_bias}, {"self_attn.q_norm.weight", &b.q_norm}, {"self_attn.k_norm.weight", &b.k_norm}};
   for (const auto& [name, v] : vectors) add(tensors, prefix + name, *v);
 }
 
@@ -111,9 +111,10 @@ void write_safetensors(const std::string& path, const Tensors& tensors) {
 
 std::string shape_json(const Shape& s, int vocab) {
   std::ostringstream json;
-  json << R"("model_type":")" << s.family << R"(","hidden_size":)" << s.dim << R"(,"intermediate_size":)" << s.ffn_dim << R"(,"num_hidden_layers":)" << s.n_layers
-       << R"(,"num_attention_heads":)" << s.n_heads << R"(,"num_key_value_heads":)" << s.n_kv_heads << R"(,"head_dim":)" << s.head_dim << R"(,"vocab_size":)" << vocab
-       << R"(,"rms_norm_eps":1e-5,"rope_theta":)" << s.theta << R"(,"max_position_embeddings":8192,"tie_word_embeddings":false)";
+  json << R"("model_type":")" << s.family << R"(","hidden_size":)" << s.dim << R"(,"intermediate_size":)" << s.ffn_dim << R"(,"num_hidden_layers":)"
+       << s.n_layers << R"(,"num_attention_heads":)" << s.n_heads << R"(,"num_key_value_heads":)" << s.n_kv_heads << R"(,"head_dim":)" << s.head_dim
+       << R"(,"vocab_size":)" << vocab << R"(,"rms_norm_eps":1e-5,"rope_theta":)" << s.theta
+       << R"(,"max_position_embeddings":8192,"tie_word_embeddings":false)";
   if (s.family == "mistral") {
     if (s.sliding_window > 0) json << R"(,"sliding_window":)" << s.sliding_window;
     else json << R"(,"sliding_window":null)";
@@ -124,9 +125,9 @@ std::string shape_json(const Shape& s, int vocab) {
 std::string tree_json(const ToySpec& spec) {
   static constexpr const char* kSemantics[] = {"released", "corrected", "paper"};
   std::ostringstream json;
-  json << R"("num_cross_attn_layers":)" << -spec.n_injected << R"(,"segment_tree_depth":)" << spec.depth << R"(,"last_p":")" << spec.last_p << R"(","chunk_size":)" << spec.chunk_size
-       << R"(,"do_retrieval":)" << (spec.do_retrieval ? "true" : "false") << R"(,"semantics":")" << kSemantics[static_cast<int>(spec.semantics)] << R"(","slot_kind":")"
-       << (spec.slot_kind == SlotKind::kMean ? "mean" : "strided") << '"';
+  json << R"("num_cross_attn_layers":)" << -spec.n_injected << R"(,"segment_tree_depth":)" << spec.depth << R"(,"last_p":")" << spec.last_p
+       << R"(","chunk_size":)" << spec.chunk_size << R"(,"do_retrieval":)" << (spec.do_retrieval ? "true" : "false") << R"(,"semantics":")"
+       << kSemantics[static_cast<int>(spec.semantics)] << R"(","slot_kind":")" << (spec.slot_kind == SlotKind::kMean ? "mean" : "strided") << '"';
   if (spec.selection == SelectionRule::kTokenKeys) json << R"(,"selection":"token_keys","selection_layer":)" << spec.selection_layer;
   if (spec.lower) json << R"(,"encoder_config":{)" << shape_json(*spec.lower, spec.vocab) << '}';
   return json.str();
@@ -265,8 +266,8 @@ LoadPaths write_toy(const Toy& toy, const std::string& directory, Layout layout)
   if (layout != Layout::kAdapter) return {base, ""};
   std::filesystem::create_directories(adapter);
   write_safetensors(adapter + "/adapter.safetensors", extra);
-  write_bytes(adapter + "/adapter_config.json", R"({"format":"banyan-adapter","version":1,"method":"sharedllm","lower":")" + std::string(spec.lower ? "own" : "shared") + R"(",)" +
-                                                    tree_json(spec) + '}');
+  write_bytes(adapter + "/adapter_config.json", R"({"format":"banyan-adapter","version":1,"method":"sharedllm","lower":")" +
+                                                    std::string(spec.lower ? "own" : "shared") + R"(",)" + tree_json(spec) + '}');
   return {base, adapter};
 }
 
@@ -280,7 +281,7 @@ LoadOptions toy_options(const LoadPaths& paths, DType kv_dtype) {
 }
 
 std::shared_ptr<Model> load_toy(const Toy& toy, Layout layout, DType kv_dtype) {
-  const TempDir directory;   // the mapping outlives the name
+  const TempDir directory;  // the mapping outlives the name
   return Model::load(toy_options(write_toy(toy, directory.path(), layout), kv_dtype));
 }
 

@@ -20,9 +20,9 @@ struct Matrix {
 struct Shape {
   int n_layers = 4, dim = 24, ffn_dim = 40, n_heads = 4, n_kv_heads = 2, head_dim = 6;
   double theta = 10000;
-  std::string family = "llama";           // qwen2: biases of q, k, v; qwen3: norms of q and k heads
-  int sliding_window = 0;                 // mistral
-  bool is_interleaved = false;            // in memory only
+  std::string family = "llama";  // qwen2: biases of q, k, v; qwen3: norms of q and k heads
+  int sliding_window = 0;        // mistral
+  bool is_interleaved = false;   // in memory only
   bool has_qkv_bias() const { return family == "qwen2"; }
   bool has_qk_norm() const { return family == "qwen3"; }
 };
@@ -46,7 +46,7 @@ struct Cross {
 
 struct ToySpec {
   Shape upper;
-  std::optional<Shape> lower;             // absent: the upper model's own layers
+  std::optional<Shape> lower;  // absent: the upper model's own layers
   int vocab = 61, n_injected = 2, depth = 3, chunk_size = 16;
   std::string last_p = "2";
   Semantics semantics = Semantics::kPaper;
@@ -61,7 +61,7 @@ struct ToySpec {
 struct Toy {
   explicit Toy(const ToySpec& spec);
   const ToySpec spec;
-  Net upper, lower;                       // lower: its n_injected layers, a copy of the upper's if shared
+  Net upper, lower;  // lower: its n_injected layers, a copy of the upper's if shared
   std::vector<Cross> cross;
 };
 
@@ -73,13 +73,13 @@ class TempDir {
   TempDir(const TempDir&) = delete;
   TempDir& operator=(const TempDir&) = delete;
   std::string path(const std::string& name = "") const { return name.empty() ? path_ : path_ + "/" + name; }
-  std::vector<std::string> names() const;   // what lies in it, sorted
+  std::vector<std::string> names() const;  // what lies in it, sorted
 
  private:
   std::string path_;
 };
 
-enum class Layout { kCheckpoint, kAdapter, kPlain };   // the authors' full checkpoint; a base and our adapter; the base alone
+enum class Layout { kCheckpoint, kAdapter, kPlain };  // the authors' full checkpoint; a base and our adapter; the base alone
 
 // Writes the model into `directory` and says where it lies.
 LoadPaths write_toy(const Toy& toy, const std::string& directory, Layout layout);

@@ -26,8 +26,7 @@ int log2_floor(int n) {
 }
 
 // Spans of one walk: at each level the rejected half, at the end both halves. `is_left(level)` chooses.
-template <class Choose>
-std::vector<Span> walk(const ChunkTree& tree, Choose is_left) {
+template <class Choose> std::vector<Span> walk(const ChunkTree& tree, Choose is_left) {
   if (tree.depth() == 0) return {tree.span(1)};
   std::vector<Span> spans;
   int node = 1;
@@ -67,12 +66,14 @@ void check_paper_trees(Run& run) {
       bool is_halved = tree.span(1) == Span{0, n};
       for (int node = 1; node < (1 << tree.depth()); ++node) {
         const Span all = tree.span(node), left = tree.span(2 * node), right = tree.span(2 * node + 1);
-        is_halved = is_halved && left.begin == all.begin && left.size() == all.size() / 2 && right.begin == left.end && right.end == all.end && left.size() >= 1;
+        is_halved = is_halved && left.begin == all.begin && left.size() == all.size() / 2 && right.begin == left.end && right.end == all.end &&
+                    left.size() >= 1;
       }
       run.check(is_halved, what + ": halves");
       const int n_ways = tree.depth() < 2 ? 1 : 1 << (tree.depth() - 1);
       for (int way = 0; way < n_ways; ++way) {
-        check_partition(run, tree, walk(tree, [way](int level) { return (way >> level & 1) != 0; }), 0, what + ": partition by choice " + std::to_string(way));
+        check_partition(
+            run, tree, walk(tree, [way](int level) { return (way >> level & 1) != 0; }), 0, what + ": partition by choice " + std::to_string(way));
       }
     }
   }
@@ -84,15 +85,16 @@ void check_released_trees(Run& run) {
       const int unit = 1 << (depth - 1);
       for (int n = unit; n <= 200; n += unit) {
         const TreeConfig config = config_of(semantics, depth);
-        if (n < 2 * unit) continue;   // a leaf needs a token
+        if (n < 2 * unit) continue;  // a leaf needs a token
         const ChunkTree tree(n, config);
         const std::string what = "released, " + std::to_string(n) + " tokens, depth " + std::to_string(depth);
-        const int parent = n / unit, leaf = parent / 2;   // sizes; an odd parent drops its last token
+        const int parent = n / unit, leaf = parent / 2;  // sizes; an odd parent drops its last token
         run.equal(tree.depth(), depth, what + ": depth");
         bool is_right = true;
         for (int node = unit; node < 2 * unit; ++node) {
           const Span all = tree.span(node), left = tree.span(2 * node), right = tree.span(2 * node + 1);
-          is_right = is_right && all.size() == parent && left.begin == all.begin && left.size() == leaf && right.size() == leaf && right.begin == left.end;
+          is_right =
+              is_right && all.size() == parent && left.begin == all.begin && left.size() == leaf && right.size() == leaf && right.begin == left.end;
         }
         run.check(is_right, what + ": leaves of equal size, the odd token dropped");
         check_partition(run, tree, walk(tree, [](int level) { return level % 2 == 0; }), parent % 2, what + ": partition but for the dropped token");
@@ -103,17 +105,20 @@ void check_released_trees(Run& run) {
           check_chunk_size(size, config);
           run.check(true, "");
         } else {
-          run.throws(Code::kInvalidArgument, [&] { check_chunk_size(size, config); }, "chunk size " + std::to_string(size) + " at depth " + std::to_string(depth));
+          run.throws(
+              Code::kInvalidArgument, [&] { check_chunk_size(size, config); },
+              "chunk size " + std::to_string(size) + " at depth " + std::to_string(depth));
         }
       }
     }
   }
   for (const Semantics semantics : {Semantics::kReleased, Semantics::kCorrected, Semantics::kPaper}) {
     for (const int size : {0, -1, -1024, std::numeric_limits<int>::min()}) {
-      run.throws(Code::kInvalidArgument, [&] { check_chunk_size(size, config_of(semantics, 3)); }, "chunk size " + std::to_string(size));
+      run.throws(
+          Code::kInvalidArgument, [&] { check_chunk_size(size, config_of(semantics, 3)); }, "chunk size " + std::to_string(size));
     }
   }
-  check_chunk_size(13, config_of(Semantics::kPaper, 5));   // the paper's rule halves anything
+  check_chunk_size(13, config_of(Semantics::kPaper, 5));  // the paper's rule halves anything
 }
 
 void check_slots(Run& run) {
@@ -121,8 +126,8 @@ void check_slots(Run& run) {
   const auto fraction = [](double p) { return Keep{true, 0, p}; };
   const auto expect = [&run](int n, const Keep& keep, int step, int n_slots, const std::string& what) {
     const SlotPlan plan = slot_plan(n, keep);
-    run.check(plan.step == step && plan.n_slots == n_slots,
-              what + ": step " + std::to_string(plan.step) + ", " + std::to_string(plan.n_slots) + " slots, expected " + std::to_string(step) + ", " + std::to_string(n_slots));
+    run.check(plan.step == step && plan.n_slots == n_slots, what + ": step " + std::to_string(plan.step) + ", " + std::to_string(plan.n_slots) +
+                                                                " slots, expected " + std::to_string(step) + ", " + std::to_string(n_slots));
   };
   expect(25, count(8), 3, 9, "25 keep 8");
   expect(12, count(8), 1, 12, "12 keep 8");

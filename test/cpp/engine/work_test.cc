@@ -10,7 +10,7 @@ namespace banyan::test {
 namespace {
 
 uint64_t u(int64_t n) { return static_cast<uint64_t>(n); }
-uint64_t triangle(int64_t n) { return u(n) * u(n + 1) / 2; }   // pairs of a causal pass
+uint64_t triangle(int64_t n) { return u(n) * u(n + 1) / 2; }  // pairs of a causal pass
 
 // The parts of a decoder layer, in multiply-adds.
 struct Costs {
@@ -122,7 +122,8 @@ uint64_t everything(const ToySpec& spec, const std::vector<Shaped>& nodes, const
 }
 
 struct Scene {
-  explicit Scene(const ToySpec& spec, const std::vector<int>& documents_tokens) : toy(spec), engine(make_engine(toy)), session(std::make_shared<SessionState>(engine)) {
+  explicit Scene(const ToySpec& spec, const std::vector<int>& documents_tokens)
+      : toy(spec), engine(make_engine(toy)), session(std::make_shared<SessionState>(engine)) {
     std::vector<std::shared_ptr<Document>> all;
     for (size_t d = 0; d < documents_tokens.size(); ++d) {
       const int n = documents_tokens[d];
@@ -147,8 +148,9 @@ struct Scene {
 };
 
 std::string name_of(const ToySpec& spec) {
-  return std::string(spec.slot_kind == SlotKind::kMean ? "mean" : "strided") + ", M = " + std::to_string(spec.n_injected) + (spec.lower ? ", own" : ", shared") + ", depth " +
-         std::to_string(spec.depth) + ", last_p " + spec.last_p + (spec.selection == SelectionRule::kTokenKeys ? ", token keys" : "");
+  return std::string(spec.slot_kind == SlotKind::kMean ? "mean" : "strided") + ", M = " + std::to_string(spec.n_injected) +
+         (spec.lower ? ", own" : ", shared") + ", depth " + std::to_string(spec.depth) + ", last_p " + spec.last_p +
+         (spec.selection == SelectionRule::kTokenKeys ? ", token keys" : "");
 }
 
 std::vector<ToySpec> specs() {
@@ -225,7 +227,10 @@ void check_work(Run& run, const ToySpec& spec) {
         }
       }
     }
-    run.equal(other.multiply_adds, encoding(lower, spec, missing, n_missing_tokens) + query(upper, spec, kLocal, scene.chunks) + local(spec, kLocal, kNew, other.retrieval.n_slots), what + ": another question");
+    run.equal(other.multiply_adds,
+        encoding(lower, spec, missing, n_missing_tokens) + query(upper, spec, kLocal, scene.chunks) +
+            local(spec, kLocal, kNew, other.retrieval.n_slots),
+        what + ": another question");
     run.equal(other.retrieval.n_nodes_encoded, static_cast<int>(missing.size()), what + ": only what was missing");
   }
 }
@@ -250,9 +255,10 @@ void check_eager(Run& run, const ToySpec& spec) {
   Stream s = scene.engine->stream(never);
   scene.engine->compressor.encode(s, refs);
   run.equal(s.multiply_adds, encoding(lower, spec, nodes, 116), what + ": every node");
-  complete(*scene.documents[1], false);   // the ragged chunk's vectors
+  complete(*scene.documents[1], false);  // the ragged chunk's vectors
   const Trace question = scene.ask(11, 3, 900);
-  run.equal(question.multiply_adds, query(upper, spec, 11, scene.chunks) + local(spec, 11, 3, question.retrieval.n_slots), what + ": a question afterwards");
+  run.equal(question.multiply_adds, query(upper, spec, 11, scene.chunks) + local(spec, 11, 3, question.retrieval.n_slots),
+      what + ": a question afterwards");
   run.equal(question.retrieval.n_nodes_encoded, 0, what + ": nothing left to encode");
 
   const Scene other(spec, {3 * 32, 20});
@@ -305,7 +311,7 @@ TEST(work_saved) {
       const double n_layers = static_cast<double>(lazy) / static_cast<double>(full_layer);
       const double ratio = static_cast<double>(everything(spec, nodes, {1024})) / static_cast<double>(lazy + selection);
       std::printf("  work_saved: %s %-7s %.2f layers of work instead of 4, selection %.2f; with the selection passes %.2f times less\n", sizes.name,
-                  slot_kind == SlotKind::kMean ? "mean" : "strided", n_layers, static_cast<double>(selection) / static_cast<double>(full_layer), ratio);
+          slot_kind == SlotKind::kMean ? "mean" : "strided", n_layers, static_cast<double>(selection) / static_cast<double>(full_layer), ratio);
       run.check(n_layers < (slot_kind == SlotKind::kMean ? 3.3 : 2.5), "layers of work");
       run.check(ratio > 1.5, "less work than pushing every token of every node through every layer");
     }

@@ -48,15 +48,18 @@ TEST(checkpoint_with_its_own_lower_model) {
   const auto model = ModelFiles::open({write_huggingface(temp, "m", authors_keys(m, 1, m), own), ""});
   CHECK(!model->is_lower_shared && model->lower_config.n_layers == 1 && model->lower.layers.size() == 1 && model->cross.size() == 1);
   const TreeConfig& tree = model->tree;
-  CHECK(tree.semantics == Semantics::kReleased && tree.slot_kind == SlotKind::kStrided && tree.depth == 2 && tree.chunk_size == 1024 && tree.do_retrieval);
+  CHECK(tree.semantics == Semantics::kReleased && tree.slot_kind == SlotKind::kStrided && tree.depth == 2 && tree.chunk_size == 1024 &&
+        tree.do_retrieval);
   CHECK(tree.n_injected_layers == 1 && !tree.keep.is_fraction && tree.keep.count == 8);
-  CHECK(same_bytes(model->lower.layers[0].q, "encoder.layers.0.self_attn.q_proj.weight") && same_bytes(model->lower.embedding, "encoder.embed_tokens.weight"));
-  CHECK(same_bytes(model->cross[0].q, "model.layers.0.cross_attn.q_proj.weight") && same_bytes(model->cross[0].o, "model.layers.0.cross_attn.o_proj.weight"));
+  CHECK(same_bytes(model->lower.layers[0].q, "encoder.layers.0.self_attn.q_proj.weight") &&
+        same_bytes(model->lower.embedding, "encoder.embed_tokens.weight"));
+  CHECK(same_bytes(model->cross[0].q, "model.layers.0.cross_attn.q_proj.weight") &&
+        same_bytes(model->cross[0].o, "model.layers.0.cross_attn.o_proj.weight"));
   CHECK_EQUAL(model->cross[0].norm[2], tensor_value("model.layers.0.cross_attn.layernorm.weight", 2));
   CHECK_EQUAL(model->lower.final_norm[2], tensor_value("encoder.norm.weight", 2));
   CHECK(!model->lower.head);
 
-  auto fewer = own;   // embedding and norm fall back to the upper model's
+  auto fewer = own;  // embedding and norm fall back to the upper model's
   std::erase_if(fewer, [](const MadeTensor& t) { return t.name == "encoder.embed_tokens.weight" || t.name == "encoder.norm.weight"; });
   const auto fallen = ModelFiles::open({write_huggingface(temp, "m", authors_keys(m, 1, m), fewer), ""});
   CHECK(same_bytes(fallen->lower.embedding, "model.embed_tokens.weight") && fallen->lower.final_norm == fallen->upper.final_norm);
@@ -141,7 +144,7 @@ TEST(checkpoint_lower_model_must_fit) {
   CHECK_EQUAL(with(deep, 2)->lower.layers.size(), 2u);
   CHECK_THROWS(kBadAdapter, "fewer than", with(lower_of(m, 1), 2));
   Tiny lying = lower_of(m, 1);
-  Members config = authors_keys(m, 2, m);   // claims 2 layers, stores 1
+  Members config = authors_keys(m, 2, m);  // claims 2 layers, stores 1
   const auto tensors = together(huggingface_tensors(m), together(cross_tensors(m, 2), huggingface_tensors(lying, "encoder.", false)));
   CHECK_THROWS(kBadAdapter, "1 are stored", ModelFiles::open({write_huggingface(temp, "m", config, tensors), ""}));
   Tiny heads = m;
@@ -169,7 +172,8 @@ TEST(adapter_on_a_huggingface_base) {
   const auto plain = ModelFiles::open({base, ""});
   const auto model = ModelFiles::open({base, adapter});
   const TreeConfig& tree = model->tree;
-  CHECK(tree.semantics == Semantics::kPaper && tree.slot_kind == SlotKind::kMean && tree.depth == 2 && tree.chunk_size == 256 && tree.keep.count == 32 && tree.do_retrieval);
+  CHECK(tree.semantics == Semantics::kPaper && tree.slot_kind == SlotKind::kMean && tree.depth == 2 && tree.chunk_size == 256 &&
+        tree.keep.count == 32 && tree.do_retrieval);
   CHECK(model->is_lower_shared && model->lower.layers.size() == 1 && model->cross.size() == 1 && model->cross[0].q.dtype == DType::kF16);
   CHECK(same_bytes(model->cross[0].q, "model.layers.0.cross_attn.q_proj.weight"));
   CHECK(model->fingerprint != plain->fingerprint && model->n_parameters == plain->n_parameters && model->n_bytes > plain->n_bytes);
@@ -194,7 +198,8 @@ TEST(adapter_with_its_own_lower_model) {
   CHECK_EQUAL(ModelFiles::open({base, write_adapter(temp, "a", config, tensors)})->lower_config.rope.theta, 7.0);
   config["lower"] = "\"shared\"";
   config.erase("encoder_config");
-  CHECK_THROWS(kBadAdapter, "tensor encoder.embed_tokens.weight is none of this adapter", ModelFiles::open({base, write_adapter(temp, "a", config, tensors)}));
+  CHECK_THROWS(
+      kBadAdapter, "tensor encoder.embed_tokens.weight is none of this adapter", ModelFiles::open({base, write_adapter(temp, "a", config, tensors)}));
 }
 
 // On a GGUF llama base the keys of a shared lower model have interleaved pairs; rows of q must follow. An own lower model comes in half-split order.
@@ -208,7 +213,7 @@ TEST(adapter_rows_follow_the_keys) {
     const auto shared = ModelFiles::open({base, write_adapter(temp, "shared", adapter_config(m, 2), cross_tensors(m, 2))});
     CHECK(shared->lower_config.rope.is_interleaved == is_permuted && shared->is_lower_shared);
     for (int64_t head = 0; head < 4; ++head) {
-      for (int64_t pair = 0; pair < 4; ++pair) {   // of a head of 8
+      for (int64_t pair = 0; pair < 4; ++pair) {  // of a head of 8
         const int64_t at = head * 8;
         const int64_t first = is_permuted ? at + 2 * pair : at + pair, second = is_permuted ? at + 2 * pair + 1 : at + pair + 4;
         CHECK_EQUAL(row_head(shared->cross[1].q, first), tensor_value(name, (at + pair) * 32));
@@ -218,7 +223,8 @@ TEST(adapter_rows_follow_the_keys) {
     CHECK(same_bytes(shared->cross[1].o, "model.layers.1.cross_attn.o_proj.weight"));
     Members config = adapter_config(m, 2);
     config["lower"] = "\"own\"";
-    const auto own = ModelFiles::open({base, write_adapter(temp, "own", config, together(cross_tensors(m, 2), huggingface_tensors(m, "encoder.", false)))});
+    const auto own =
+        ModelFiles::open({base, write_adapter(temp, "own", config, together(cross_tensors(m, 2), huggingface_tensors(m, "encoder.", false)))});
     CHECK(!own->lower_config.rope.is_interleaved && own->upper_config.rope.is_interleaved == is_permuted && same_bytes(own->cross[1].q, name));
   }
 }
@@ -248,7 +254,9 @@ TEST(adapter_belongs_to_its_base) {
   const TempDirectory temp;
   const Tiny m = tiny("llama");
   const std::string base = write_huggingface(temp, "base", tiny_config(m), huggingface_tensors(m));
-  const auto with_base = [&](const Tiny& other) { return ModelFiles::open({base, write_adapter(temp, "a", adapter_config(other, 1), cross_tensors(m, 1))}); };
+  const auto with_base = [&](const Tiny& other) {
+    return ModelFiles::open({base, write_adapter(temp, "a", adapter_config(other, 1), cross_tensors(m, 1))});
+  };
   Tiny other = m;
   other.architecture = "qwen2";
   CHECK_THROWS(kAdapterMismatch, "base.model_type", with_base(other));
@@ -258,7 +266,7 @@ TEST(adapter_belongs_to_its_base) {
   CHECK_THROWS(kAdapterMismatch, "base.num_hidden_layers\" is 9 but the model has 2", with_base(other));
   other = m, other.vocab_size = 25;
   CHECK_THROWS(kAdapterMismatch, "base.vocab_size", with_base(other));
-  other = m, other.architecture = "mistral";   // GGUF files of Mistral say llama
+  other = m, other.architecture = "mistral";  // GGUF files of Mistral say llama
   CHECK_EQUAL(with_base(other)->tree.n_injected_layers, 1);
   const auto full = together(huggingface_tensors(m), cross_tensors(m, 1));
   const std::string own = write_huggingface(temp, "own", authors_keys(m, 1, m), full);
@@ -287,8 +295,8 @@ TEST(adapter_refuses) {
   CHECK_THROWS(kBadAdapter, "is 0", key("num_cross_attn_layers", "0"));
   CHECK_THROWS(kBadAdapter, "\"base\" must be an object", key("base", "[]"));
   CHECK_THROWS(kMissingTensor, "model.layers.1.cross_attn.layernorm.weight is missing", key("num_cross_attn_layers", "-2"));
-  for (const char* name : {"lora_A", "model.layers.1.cross_attn.q_proj.weight", "model.layers.0.cross_attn.k_proj.weight", "model.layers.00.cross_attn.q_proj.weight",
-                           "model.layers.-0.cross_attn.q_proj.weight", "encoder.layers.0.x.weight", "model.layers."}) {
+  for (const char* name : {"lora_A", "model.layers.1.cross_attn.q_proj.weight", "model.layers.0.cross_attn.k_proj.weight",
+           "model.layers.00.cross_attn.q_proj.weight", "model.layers.-0.cross_attn.q_proj.weight", "encoder.layers.0.x.weight", "model.layers."}) {
     CHECK_THROWS(kBadAdapter, std::string("tensor ") + name + " is none", with({}, together(cross, {make_tensor(name, DType::kF32, {1})})));
   }
   auto wrong = cross;

@@ -20,7 +20,7 @@ uint64_t xxh64(const std::string& text) {
   return hash.digest()[0];
 }
 
-TEST(hash_is_xxh64) {   // values of the reference implementation, seed 0
+TEST(hash_is_xxh64) {  // values of the reference implementation, seed 0
   CHECK_EQUAL(xxh64(""), 0xEF46DB3751D8E999u);
   CHECK_EQUAL(xxh64("a"), 0xD24EC4F1A98C6E5Bu);
   CHECK_EQUAL(xxh64("abc"), 0x44BC2CF5AD770999u);
@@ -59,7 +59,8 @@ TEST(half_round_trips) {
   }
   // independent of the bit tricks: sign * 2^(e-15) * (1 + f/1024)
   for (uint32_t bits = 0x400; bits < 0x7C00; bits += 37) {
-    CHECK_EQUAL(f16_to_f32(static_cast<uint16_t>(bits)), std::ldexp(1.0f + static_cast<float>(bits & 0x3FF) / 1024.0f, static_cast<int>(bits >> 10) - 15));
+    CHECK_EQUAL(
+        f16_to_f32(static_cast<uint16_t>(bits)), std::ldexp(1.0f + static_cast<float>(bits & 0x3FF) / 1024.0f, static_cast<int>(bits >> 10) - 15));
   }
 }
 
@@ -80,9 +81,10 @@ TEST(half_rounds_to_nearest_even) {
 }
 
 TEST(utf8_is_checked) {
-  for (const char* good : {"", "abc", "\xC3\xA9", "\xE2\x96\x81", "\xED\x9F\xBF", "\xEE\x80\x80", "\xF0\x9F\x8C\xB3", "\xF4\x8F\xBF\xBF"}) CHECK(is_valid_utf8(good));
-  for (const char* bad : {"\x80", "\xC0\x80", "\xC1\xBF", "\xC3", "\xC3(", "\xE0\x80\x80", "\xED\xA0\x80", "\xE2\x96", "\xF0\x80\x80\x80", "\xF4\x90\x80\x80", "\xF5\x80\x80\x80",
-                          "\xFF", "a\xC3\xA9\xA9"}) {
+  for (const char* good : {"", "abc", "\xC3\xA9", "\xE2\x96\x81", "\xED\x9F\xBF", "\xEE\x80\x80", "\xF0\x9F\x8C\xB3", "\xF4\x8F\xBF\xBF"})
+    CHECK(is_valid_utf8(good));
+  for (const char* bad : {"\x80", "\xC0\x80", "\xC1\xBF", "\xC3", "\xC3(", "\xE0\x80\x80", "\xED\xA0\x80", "\xE2\x96", "\xF0\x80\x80\x80",
+           "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xFF", "a\xC3\xA9\xA9"}) {
     CHECK(!is_valid_utf8(bad));
   }
   CHECK_EQUAL(find_invalid_utf8("ab\xFF"), 2u);

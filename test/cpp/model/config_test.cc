@@ -26,21 +26,26 @@ TEST(rope_plain_and_scaled) {
 }
 
 TEST(rope_llama3) {
-  const RopeConfig rope = {.theta = 5e5, .scaling = RopeScaling::kLlama3, .factor = 8, .original_window = 8192, .low_freq_factor = 1, .high_freq_factor = 4};
-  check_frequencies(rope, 128, {{0, 1.0}, {1, 0.8146172338565447}, {10, 0.12868737343265052}, {25, 0.005940730375674967}, {28, 0.0032114459947525913},
-                                {29, 0.002166570763503359}, {30, 0.0013718935677611381}, {32, 0.0005248461609929547}, {34, 0.00017850781276799638},
-                                {35, 9.556212353964683e-05}, {36, 7.78465527393245e-05}, {40, 3.428102195952591e-05}, {63, 3.068925988914511e-07}});
+  const RopeConfig rope = {
+      .theta = 5e5, .scaling = RopeScaling::kLlama3, .factor = 8, .original_window = 8192, .low_freq_factor = 1, .high_freq_factor = 4};
+  check_frequencies(rope, 128,
+      {{0, 1.0}, {1, 0.8146172338565447}, {10, 0.12868737343265052}, {25, 0.005940730375674967}, {28, 0.0032114459947525913},
+          {29, 0.002166570763503359}, {30, 0.0013718935677611381}, {32, 0.0005248461609929547}, {34, 0.00017850781276799638},
+          {35, 9.556212353964683e-05}, {36, 7.78465527393245e-05}, {40, 3.428102195952591e-05}, {63, 3.068925988914511e-07}});
 }
 
 TEST(rope_yarn) {
   const RopeConfig rope = {.theta = 1e6, .scaling = RopeScaling::kYarn, .factor = 4, .original_window = 32768};
-  check_frequencies(rope, 128, {{0, 1.0}, {10, 0.1154781984689458}, {23, 0.006978305848598663}, {24, 0.005375321490790102}, {28, 0.001848276564706878},
-                                {32, 0.0006029411764705882}, {36, 0.00017984115587395423}, {39, 6.490394320837028e-05}, {40, 4.445698525097307e-05},
-                                {50, 5.133812566142866e-06}, {63, 3.102344401879299e-07}}, 1.1386294361119891);
+  check_frequencies(rope, 128,
+      {{0, 1.0}, {10, 0.1154781984689458}, {23, 0.006978305848598663}, {24, 0.005375321490790102}, {28, 0.001848276564706878},
+          {32, 0.0006029411764705882}, {36, 0.00017984115587395423}, {39, 6.490394320837028e-05}, {40, 4.445698525097307e-05},
+          {50, 5.133812566142866e-06}, {63, 3.102344401879299e-07}},
+      1.1386294361119891);
   RopeConfig given = rope;
   given.attention_factor = 1.5;
   check_frequencies(given, 128, {}, 1.5);
-  check_frequencies({.scaling = RopeScaling::kYarn, .factor = 4, .original_window = 512}, 8, {{0, 1.0}, {1, 0.0625}, {2, 0.0025}, {3, 0.00025}}, 1.1386294361119891);
+  check_frequencies({.scaling = RopeScaling::kYarn, .factor = 4, .original_window = 512}, 8, {{0, 1.0}, {1, 0.0625}, {2, 0.0025}, {3, 0.00025}},
+      1.1386294361119891);
 }
 
 TEST(keep_parses) {
@@ -52,11 +57,13 @@ TEST(keep_parses) {
     const Keep keep = parse_keep(text);
     return keep.is_fraction && keep.fraction == fraction;
   };
-  CHECK(is_count("32", 32) && is_count("32,32", 32) && is_count("8, 0.5", 8) && is_count("-1", -1) && is_count("0", 0) && is_count("+4", 4) && is_count(" 7 ", 7));
+  CHECK(is_count("32", 32) && is_count("32,32", 32) && is_count("8, 0.5", 8) && is_count("-1", -1) && is_count("0", 0) && is_count("+4", 4) &&
+        is_count(" 7 ", 7));
   CHECK(is_count("\"32\"", 32) && is_count("'32,16'", 32) && is_count("32,", 32));
-  CHECK(is_fraction("0.25", 0.25) && is_fraction("1.0", 1.0) && is_fraction("\"0.5\"", 0.5) && is_fraction(".5,1", 0.5) && is_fraction("25e-2", 0.25));
-  for (const char* bad : {"", " ", "\"\"", "\"", "\"\"32\"\"", "a", "32a", "3 2", ",32", "32,,8", "32,x", "(32,32)", "[32]", "0x20", "1e999", "nan", "inf", "0.0", "-0.5",
-                          "1.5", "64.0", "99999999999999999999", "2**3", "__import__('os')", "--1", "+-1", "+"}) {
+  CHECK(
+      is_fraction("0.25", 0.25) && is_fraction("1.0", 1.0) && is_fraction("\"0.5\"", 0.5) && is_fraction(".5,1", 0.5) && is_fraction("25e-2", 0.25));
+  for (const char* bad : {"", " ", "\"\"", "\"", "\"\"32\"\"", "a", "32a", "3 2", ",32", "32,,8", "32,x", "(32,32)", "[32]", "0x20", "1e999", "nan",
+           "inf", "0.0", "-0.5", "1.5", "64.0", "99999999999999999999", "2**3", "__import__('os')", "--1", "+-1", "+"}) {
     CHECK_THROWS(kBadAdapter, "last_p", parse_keep(bad));
   }
 }
@@ -79,7 +86,15 @@ TEST(tree_is_checked) {
 }
 
 TEST(config_is_checked) {
-  const ModelConfig good = {.architecture = "llama", .n_layers = 2, .dim = 32, .ffn_dim = 64, .n_heads = 4, .n_kv_heads = 2, .head_dim = 8, .vocab_size = 24, .window = 512};
+  const ModelConfig good = {.architecture = "llama",
+      .n_layers = 2,
+      .dim = 32,
+      .ffn_dim = 64,
+      .n_heads = 4,
+      .n_kv_heads = 2,
+      .head_dim = 8,
+      .vocab_size = 24,
+      .window = 512};
   check_config(good, "f", Code::kBadModelFile);
   const auto refuses = [&](const char* part, auto&& change) {
     ModelConfig bad = good;

@@ -32,7 +32,8 @@ void damage(const TempDirectory& temp, const std::string& file, const LoadPaths&
   CHECK_EQUAL(whole.n_loaded, 1);
   n_head = std::min(n_head, good.size());
   for (size_t n = 0; n < n_head; ++n) open_damaged(temp, file, good.substr(0, n), paths, cut);
-  for (size_t i = 0; i < 40 && n_head < good.size(); ++i) open_damaged(temp, file, good.substr(0, n_head + (good.size() - 1 - n_head) * i / 39), paths, cut);
+  for (size_t i = 0; i < 40 && n_head < good.size(); ++i)
+    open_damaged(temp, file, good.substr(0, n_head + (good.size() - 1 - n_head) * i / 39), paths, cut);
   if (cut.n_loaded != 0) fail(__FILE__, __LINE__, file + ": " + std::to_string(cut.n_loaded) + " torn files loaded");
   for (size_t at = 0; at < n_head; ++at) {
     for (const int change : {0x01, 0x80, 0xFF}) {
@@ -61,7 +62,7 @@ TEST(damage_gguf) {
   const TempDirectory temp;
   const Tiny m = smallest("llama");
   const std::string path = temp.write("m.gguf", make_gguf_model(m));
-  size_t n_data = 0;   // aligned as the writer does
+  size_t n_data = 0;  // aligned as the writer does
   for (const MadeTensor& tensor : gguf_tensors_of(m)) n_data = (n_data + 31) / 32 * 32 + tensor.bytes.size();
   damage(temp, "m.gguf", {path, ""}, read_bytes(path).size() - n_data);
 }
@@ -77,8 +78,10 @@ TEST(damage_config) {
   const TempDirectory temp;
   const Tiny m = smallest("llama");
   Members config = tiny_config(m);
-  config["rope_scaling"] = R"({"rope_type":"llama3","factor":8.0,"low_freq_factor":1.0,"high_freq_factor":4.0,"original_max_position_embeddings":8192})";
-  config["num_cross_attn_layers"] = "-1", config["last_p"] = "\"8\"", config["segment_tree_depth"] = "2", config["encoder_config"] = json_object(tiny_config(m));
+  config["rope_scaling"] =
+      R"({"rope_type":"llama3","factor":8.0,"low_freq_factor":1.0,"high_freq_factor":4.0,"original_max_position_embeddings":8192})";
+  config["num_cross_attn_layers"] = "-1", config["last_p"] = "\"8\"", config["segment_tree_depth"] = "2",
+  config["encoder_config"] = json_object(tiny_config(m));
   auto tensors = huggingface_tensors(m);
   for (const auto& more : {cross_tensors(m, 1), huggingface_tensors(m, "encoder.", false)}) tensors.insert(tensors.end(), more.begin(), more.end());
   damage(temp, "m/config.json", {write_huggingface(temp, "m", config, tensors), ""}, size_t{1} << 20);

@@ -29,7 +29,12 @@ TEST(gguf_reads) {
   const TempDirectory temp;
   GgufEntries entries;
   entries.text("s", "h\xC3\xA9").u32("u", 7).u64("big", ~uint64_t{0}).f32("f", 0.5f).boolean("b", true);
-  entries.texts("ss", {"", "a", "bc"}).f32s("fs", {1, 2}).i32s("is", {-1, 5}).raw("i8", 1, "\xFF").raw("u16", 2, std::string("\x01\x02", 2)).raw("f64", 12, bytes_of(0.25));
+  entries.texts("ss", {"", "a", "bc"})
+      .f32s("fs", {1, 2})
+      .i32s("is", {-1, 5})
+      .raw("i8", 1, "\xFF")
+      .raw("u16", 2, std::string("\x01\x02", 2))
+      .raw("f64", 12, bytes_of(0.25));
   entries.raw("bs", 9, bytes_of<uint32_t>(7) + bytes_of<uint64_t>(2) + std::string("\0\1", 2));
   const auto a = make_tensor("a", DType::kF32, {2, 3}), q = make_tensor("q", DType::kQ6_K, {3, 512}), n = make_tensor("n", DType::kF16, {5});
   for (const uint32_t version : {2u, 3u}) {
@@ -103,7 +108,8 @@ TEST(gguf_refuses_entries) {
   CHECK_THROWS(kBadModelFile, "more than the file has left, at byte 24", entry(bytes_of<uint64_t>(1000) + "k"));
   CHECK_THROWS(kBadModelFile, "more than the file has left", entry(bytes_of(~uint64_t{0}) + "k"));
   CHECK_THROWS(kBadModelFile, "a metadata key has length 0", entry(string_bytes("") + bytes_of<uint32_t>(4) + bytes_of<uint32_t>(4)));
-  CHECK_THROWS(kBadModelFile, "a metadata key has length 70000", entry(string_bytes(std::string(70000, 'k')) + bytes_of<uint32_t>(4) + bytes_of<uint32_t>(4)));
+  CHECK_THROWS(
+      kBadModelFile, "a metadata key has length 70000", entry(string_bytes(std::string(70000, 'k')) + bytes_of<uint32_t>(4) + bytes_of<uint32_t>(4)));
   CHECK_THROWS(kBadModelFile, "a metadata key is not valid UTF-8, at byte 32", entry(string_bytes("\xFFk") + bytes_of<uint32_t>(4)));
   CHECK_THROWS(kBadModelFile, "the value of k has the unknown type 13", entry(string_bytes("k") + bytes_of<uint32_t>(13)));
   CHECK_THROWS(kBadModelFile, "no boolean but 2", entry(string_bytes("k") + bytes_of<uint32_t>(7) + "\x02"));

@@ -44,9 +44,11 @@ void check_layers(const std::vector<LayerWeights>& layers, const std::string& pr
     if (has_qkv) check_vector(layer.q_bias, at + "self_attn.q_proj.bias", n_q), check_vector(layer.k_bias, at + "self_attn.k_proj.bias", n_kv);
     if (has_qkv) check_vector(layer.v_bias, at + "self_attn.v_proj.bias", n_kv);
     if (m.has_o_bias) check_vector(layer.o_bias, at + "self_attn.o_proj.bias", m.dim);
-    if (m.has_mlp_bias) check_vector(layer.gate_bias, at + "mlp.gate_proj.bias", m.ffn_dim), check_vector(layer.up_bias, at + "mlp.up_proj.bias", m.ffn_dim);
+    if (m.has_mlp_bias)
+      check_vector(layer.gate_bias, at + "mlp.gate_proj.bias", m.ffn_dim), check_vector(layer.up_bias, at + "mlp.up_proj.bias", m.ffn_dim);
     if (m.has_mlp_bias) check_vector(layer.down_bias, at + "mlp.down_proj.bias", m.dim);
-    if (m.has_qk_norm) check_vector(layer.q_norm, at + "self_attn.q_norm.weight", m.head_dim), check_vector(layer.k_norm, at + "self_attn.k_norm.weight", m.head_dim);
+    if (m.has_qk_norm)
+      check_vector(layer.q_norm, at + "self_attn.q_norm.weight", m.head_dim), check_vector(layer.k_norm, at + "self_attn.k_norm.weight", m.head_dim);
   }
 }
 
@@ -59,8 +61,10 @@ TEST(huggingface_opens_every_family) {
       const auto model = open(write_huggingface(temp, std::string(architecture) + traits(dtype).name, tiny_config(m), huggingface_tensors(m)));
       const ModelConfig& c = model->upper_config;
       CHECK_EQUAL(c.architecture, architecture);
-      CHECK(c.n_layers == 2 && c.dim == 32 && c.ffn_dim == 64 && c.n_heads == 4 && c.n_kv_heads == 2 && c.head_dim == m.head_dim && c.vocab_size == 24 && c.window == 512);
-      CHECK(c.has_qkv_bias == m.has_qkv_bias && c.has_qk_norm == m.has_qk_norm && !c.has_o_bias && !c.is_tied && !c.rope.is_interleaved && c.sliding_window == 0);
+      CHECK(c.n_layers == 2 && c.dim == 32 && c.ffn_dim == 64 && c.n_heads == 4 && c.n_kv_heads == 2 && c.head_dim == m.head_dim &&
+            c.vocab_size == 24 && c.window == 512);
+      CHECK(c.has_qkv_bias == m.has_qkv_bias && c.has_qk_norm == m.has_qk_norm && !c.has_o_bias && !c.is_tied && !c.rope.is_interleaved &&
+            c.sliding_window == 0);
       CHECK(c.bos_id == 1 && c.eos_ids == std::vector<int32_t>{2} && c.norm_eps == 1e-5f);
       CHECK(model->tree.n_injected_layers == 0 && model->cross.empty() && model->lower.layers.empty() && !model->tokenizer);
       check_layers(model->upper.layers, "model.", m);
@@ -95,14 +99,17 @@ TEST(huggingface_defaults) {
   Tiny m = tiny("llama");
   m.n_kv_heads = 4;
   Members config = tiny_config(m);
-  for (const char* key : {"num_key_value_heads", "head_dim", "rms_norm_eps", "rope_theta", "rope_scaling", "bos_token_id", "eos_token_id", "hidden_act", "model_type"}) config.erase(key);
+  for (const char* key :
+      {"num_key_value_heads", "head_dim", "rms_norm_eps", "rope_theta", "rope_scaling", "bos_token_id", "eos_token_id", "hidden_act", "model_type"})
+    config.erase(key);
   config["architectures"] = "[\"LlamaForCausalLM\"]";
   config["max_position_embeddings"] = "null";
   config["eos_token_id"] = "[2,3,-1,999]";
   const std::string path = write_huggingface(temp, "m", config, huggingface_tensors(m));
   temp.write("m/generation_config.json", "{\"eos_token_id\":[3,4]}");
   const ModelConfig c = open(path)->upper_config;
-  CHECK(c.architecture == "llama" && c.n_kv_heads == 4 && c.head_dim == 8 && c.norm_eps == 1e-6f && c.rope.theta == 10000.0 && c.window == 2048 && c.bos_id == -1);
+  CHECK(c.architecture == "llama" && c.n_kv_heads == 4 && c.head_dim == 8 && c.norm_eps == 1e-6f && c.rope.theta == 10000.0 && c.window == 2048 &&
+        c.bos_id == -1);
   CHECK(c.eos_ids == std::vector<int32_t>({2, 3, 4}));
 }
 
@@ -115,17 +122,21 @@ TEST(huggingface_rope) {
     config[key] = value;
     return open(write_huggingface(temp, "m", config, huggingface_tensors(tiny("llama"))))->upper_config.rope;
   };
-  const std::string llama3 = R"({"rope_type":"llama3","factor":8.0,"low_freq_factor":1.0,"high_freq_factor":4.0,"original_max_position_embeddings":8192)";
+  const std::string llama3 =
+      R"({"rope_type":"llama3","factor":8.0,"low_freq_factor":1.0,"high_freq_factor":4.0,"original_max_position_embeddings":8192)";
   RopeConfig r = rope("rope_scaling", llama3 + "}", "500000.0");
-  CHECK(r.scaling == RopeScaling::kLlama3 && r.theta == 5e5 && r.factor == 8 && r.low_freq_factor == 1 && r.high_freq_factor == 4 && r.original_window == 8192);
+  CHECK(r.scaling == RopeScaling::kLlama3 && r.theta == 5e5 && r.factor == 8 && r.low_freq_factor == 1 && r.high_freq_factor == 4 &&
+        r.original_window == 8192);
   r = rope("rope_parameters", llama3 + R"(,"rope_theta":500000.0})", "null");
   CHECK(r.scaling == RopeScaling::kLlama3 && r.theta == 5e5);
   r = rope("rope_parameters", R"({"rope_type":"default","rope_theta":7})");
   CHECK(r.scaling == RopeScaling::kNone && r.theta == 7);
   CHECK(rope("rope_scaling", R"({"type":"linear","factor":2})").scaling == RopeScaling::kLinear);
   CHECK(rope("rope_scaling", R"({"type":"dynamic","factor":2.0})").scaling == RopeScaling::kDynamicNtk);
-  r = rope("rope_scaling", R"({"type":"yarn","factor":4,"original_max_position_embeddings":128,"beta_fast":16,"beta_slow":2,"attention_factor":1.25})");
-  CHECK(r.scaling == RopeScaling::kYarn && r.factor == 4 && r.original_window == 128 && r.beta_fast == 16 && r.beta_slow == 2 && r.attention_factor == 1.25);
+  r = rope(
+      "rope_scaling", R"({"type":"yarn","factor":4,"original_max_position_embeddings":128,"beta_fast":16,"beta_slow":2,"attention_factor":1.25})");
+  CHECK(r.scaling == RopeScaling::kYarn && r.factor == 4 && r.original_window == 128 && r.beta_fast == 16 && r.beta_slow == 2 &&
+        r.attention_factor == 1.25);
   CHECK_EQUAL(rope("rope_scaling", R"({"type":"yarn","factor":4})").original_window, 512);
   CHECK_THROWS(kUnsupportedModel, "rope_scaling.rope_type", rope("rope_scaling", R"({"rope_type":"longrope","factor":2})"));
   CHECK_THROWS(kBadModelFile, "rope_scaling.factor\" is missing", rope("rope_scaling", R"({"type":"linear"})"));
@@ -147,7 +158,7 @@ TEST(huggingface_sliding_window) {
     for (const auto& [key, value] : changes) config[key] = value;
     return open(write_huggingface(temp, "m", config, huggingface_tensors(tiny(architecture))))->upper_config.sliding_window;
   };
-  CHECK_EQUAL(window("mistral", {}), 4096);   // the class's default
+  CHECK_EQUAL(window("mistral", {}), 4096);  // the class's default
   CHECK_EQUAL(window("mistral", {{"sliding_window", "null"}}), 0);
   CHECK_EQUAL(window("mistral", {{"sliding_window", "128"}}), 128);
   CHECK_EQUAL(window("qwen2", {{"sliding_window", "128"}, {"use_sliding_window", "false"}}), 0);
@@ -167,17 +178,43 @@ TEST(huggingface_refuses_configs) {
     return open(write_huggingface(temp, "m", config, huggingface_tensors(tiny("llama"))));
   };
   const std::pair<const char*, const char*> kUnsupported[] = {
-      {"model_type", "\"gemma\""},         {"model_type", "\"qwen2_moe\""}, {"hidden_act", "\"gelu\""},          {"partial_rotary_factor", "0.5"},
-      {"num_local_experts", "8"},          {"num_experts", "4"},            {"attn_logit_softcapping", "50.0"},  {"final_logit_softcapping", "30.0"},
-      {"quantization_config", "{\"a\":1}"}, {"logits_scaling", "8.0"},      {"embedding_multiplier", "12"},      {"architectures", "[\"LlamaForSequenceClassification\"]"},
-      {"no_rope_layers", "[1]"},           {"qk_layernorm", "true"},
+      {"model_type", "\"gemma\""},
+      {"model_type", "\"qwen2_moe\""},
+      {"hidden_act", "\"gelu\""},
+      {"partial_rotary_factor", "0.5"},
+      {"num_local_experts", "8"},
+      {"num_experts", "4"},
+      {"attn_logit_softcapping", "50.0"},
+      {"final_logit_softcapping", "30.0"},
+      {"quantization_config", "{\"a\":1}"},
+      {"logits_scaling", "8.0"},
+      {"embedding_multiplier", "12"},
+      {"architectures", "[\"LlamaForSequenceClassification\"]"},
+      {"no_rope_layers", "[1]"},
+      {"qk_layernorm", "true"},
   };
   for (const auto& [key, value] : kUnsupported) CHECK_THROWS(kUnsupportedModel, std::string("config.json: key \"") + key + "\"", with(key, value));
   const std::pair<const char*, const char*> kBad[] = {
-      {"hidden_size", "null"},         {"hidden_size", "0"},          {"hidden_size", "-32"},        {"hidden_size", "32.0"},          {"hidden_size", "\"32\""},
-      {"hidden_size", "99999999999"},  {"num_hidden_layers", "0"},    {"num_hidden_layers", "null"}, {"vocab_size", "null"},           {"num_attention_heads", "null"},
-      {"intermediate_size", "{}"},     {"rms_norm_eps", "1"},         {"rms_norm_eps", "\"x\""},     {"tie_word_embeddings", "1"},     {"eos_token_id", "\"x\""},
-      {"eos_token_id", "[1.5]"},       {"architectures", "\"Llama\""}, {"model_type", "5"},          {"max_position_embeddings", "0"}, {"rope_scaling", "[]"},
+      {"hidden_size", "null"},
+      {"hidden_size", "0"},
+      {"hidden_size", "-32"},
+      {"hidden_size", "32.0"},
+      {"hidden_size", "\"32\""},
+      {"hidden_size", "99999999999"},
+      {"num_hidden_layers", "0"},
+      {"num_hidden_layers", "null"},
+      {"vocab_size", "null"},
+      {"num_attention_heads", "null"},
+      {"intermediate_size", "{}"},
+      {"rms_norm_eps", "1"},
+      {"rms_norm_eps", "\"x\""},
+      {"tie_word_embeddings", "1"},
+      {"eos_token_id", "\"x\""},
+      {"eos_token_id", "[1.5]"},
+      {"architectures", "\"Llama\""},
+      {"model_type", "5"},
+      {"max_position_embeddings", "0"},
+      {"rope_scaling", "[]"},
   };
   for (const auto& [key, value] : kBad) CHECK_THROWS(kBadModelFile, std::string("\"") + key, with(key, value));
   CHECK_THROWS(kBadModelFile, "no multiple", with("num_key_value_heads", "3"));
@@ -212,7 +249,7 @@ TEST(huggingface_refuses_tensors) {
   }
   auto extra = tensors;
   extra.push_back(make_tensor("model.layers.0.self_attn.rotary_emb.inv_freq", DType::kI64, {4}));
-  CHECK_EQUAL(open_with(extra)->upper.layers.size(), 2u);   // a full checkpoint may hold more
+  CHECK_EQUAL(open_with(extra)->upper.layers.size(), 2u);  // a full checkpoint may hold more
 }
 
 TEST(huggingface_shards) {
@@ -234,7 +271,8 @@ TEST(huggingface_shards) {
   CHECK_EQUAL(sharded->fingerprint, whole->fingerprint);
   CHECK_THROWS(kMissingTensor, "", with_index({{"x", "\"a.safetensors\""}}));
   CHECK_THROWS(kFileNotFound, "c.safetensors", with_index({{"x", "\"c.safetensors\""}}));
-  for (const char* bad : {"\"../outside.safetensors\"", "\"/etc/passwd\"", "\"sub/a.safetensors\"", "\"..\"", "\"\"", "\"a\\\\b\"", "\"C:a\"", "\"a\\u0000\""}) {
+  for (const char* bad :
+      {"\"../outside.safetensors\"", "\"/etc/passwd\"", "\"sub/a.safetensors\"", "\"..\"", "\"\"", "\"a\\\\b\"", "\"C:a\"", "\"a\\u0000\""}) {
     CHECK_THROWS(kBadModelFile, "no plain name", with_index({{"x", bad}}));
   }
   CHECK_THROWS(kBadModelFile, "file name", with_index({{"x", "1"}}));

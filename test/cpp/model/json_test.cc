@@ -35,24 +35,42 @@ TEST(json_reads_strings) {
 
 TEST(json_refuses) {
   const std::pair<const char*, const char*> kBad[] = {
-      {"", "ends where a value"},           {"  ", "byte 2"},
-      {"{", "no key"},                      {"[", "ends where a value"},
-      {"[1,]", "no value"},                 {"[1 2]", "no ']'"},
-      {"{\"a\":1,}", "no key"},             {"{\"a\" 1}", "no ':'"},
-      {"{a:1}", "no key"},                  {"{\"a\":1,\"b\":2,\"a\":3}", "\"a\" twice, again at byte 17"},
-      {"01", "leading zero"},               {"-", "ends where"},
-      {"+1", "no value"},                   {".5", "no value"},
-      {"1.", "after the point"},            {"1e", "exponent"},
-      {"1e999", "out of range"},            {"tru", "unknown word"},
-      {"NaN", "no value"},                  {"Infinity", "no value"},
-      {"nul", "unknown word"},              {"1 1", "follows"},
-      {"\"a", "does not end at byte 0"},    {"\"\n\"", "control"},
-      {"\"\\x\"", "unknown escape"},        {"\"\\u12g4\"", "four hex"},
-      {"\"\\ud800\"", "lone surrogate"},    {"\"\\udc00\"", "lone surrogate"},
-      {"\"\\ud800\\u0041\"", "lone"},       {"\"\xFF\"", "not valid UTF-8 at byte 1"},
-      {"'a'", "no value"},                  {"/*c*/1", "no value"},
-      {"\xEF\xBB\xBF{}", "no value"},       {"\"\\", "unknown escape"},
-      {"\"\\u00", "four hex"},              {"]", "no value"},
+      {"", "ends where a value"},
+      {"  ", "byte 2"},
+      {"{", "no key"},
+      {"[", "ends where a value"},
+      {"[1,]", "no value"},
+      {"[1 2]", "no ']'"},
+      {"{\"a\":1,}", "no key"},
+      {"{\"a\" 1}", "no ':'"},
+      {"{a:1}", "no key"},
+      {"{\"a\":1,\"b\":2,\"a\":3}", "\"a\" twice, again at byte 17"},
+      {"01", "leading zero"},
+      {"-", "ends where"},
+      {"+1", "no value"},
+      {".5", "no value"},
+      {"1.", "after the point"},
+      {"1e", "exponent"},
+      {"1e999", "out of range"},
+      {"tru", "unknown word"},
+      {"NaN", "no value"},
+      {"Infinity", "no value"},
+      {"nul", "unknown word"},
+      {"1 1", "follows"},
+      {"\"a", "does not end at byte 0"},
+      {"\"\n\"", "control"},
+      {"\"\\x\"", "unknown escape"},
+      {"\"\\u12g4\"", "four hex"},
+      {"\"\\ud800\"", "lone surrogate"},
+      {"\"\\udc00\"", "lone surrogate"},
+      {"\"\\ud800\\u0041\"", "lone"},
+      {"\"\xFF\"", "not valid UTF-8 at byte 1"},
+      {"'a'", "no value"},
+      {"/*c*/1", "no value"},
+      {"\xEF\xBB\xBF{}", "no value"},
+      {"\"\\", "unknown escape"},
+      {"\"\\u00", "four hex"},
+      {"]", "no value"},
   };
   for (const auto& [text, part] : kBad) CHECK_THROWS(kBadModelFile, part, parse(text));
   CHECK_THROWS(kBadModelFile, "follows", parse(std::string("1\0", 2)));
@@ -97,7 +115,17 @@ TEST(json_keys_check) {
 
 TEST(json_writes) {
   JsonWriter writer;
-  writer.begin_object().key("a").begin_array().integer(-1).number(0.1).boolean(true).string("x\"\\\n\x01\xC3\xA9").end_array().key("o").begin_object().end_object();
+  writer.begin_object()
+      .key("a")
+      .begin_array()
+      .integer(-1)
+      .number(0.1)
+      .boolean(true)
+      .string("x\"\\\n\x01\xC3\xA9")
+      .end_array()
+      .key("o")
+      .begin_object()
+      .end_object();
   writer.key("n").number(std::numeric_limits<double>::infinity()).end_object();
   CHECK_EQUAL(writer.text(), "{\"a\":[-1,0.1,true,\"x\\\"\\\\\\u000a\\u0001\xC3\xA9\"],\"o\":{},\"n\":null}");
   const Json json = parse(writer.text());

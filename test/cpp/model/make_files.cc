@@ -13,12 +13,12 @@ namespace banyan::test {
 namespace {
 
 uint64_t name_seed(const std::string& name) {
-  uint64_t seed = 1469598103934665603u;   // FNV-1a
+  uint64_t seed = 1469598103934665603u;  // FNV-1a
   for (const char c : name) seed = (seed ^ static_cast<unsigned char>(c)) * 1099511628211u;
   return seed;
 }
 
-uint64_t scramble(uint64_t x) {   // splitmix64
+uint64_t scramble(uint64_t x) {  // splitmix64
   x += 0x9E3779B97F4A7C15u;
   x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
   x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
@@ -76,7 +76,8 @@ std::string read_bytes(const std::string& path) {
 }
 
 float tensor_value(const std::string& name, int64_t index) {
-  return static_cast<float>(static_cast<int>(scramble(name_seed(name) + static_cast<uint64_t>(index)) % 255) - 127) / 64.0f;   // exact in all float formats
+  return static_cast<float>(static_cast<int>(scramble(name_seed(name) + static_cast<uint64_t>(index)) % 255) - 127) /
+         64.0f;  // exact in all float formats
 }
 
 std::string tensor_bytes(const std::string& name, DType dtype, const std::vector<int64_t>& shape) {
@@ -88,14 +89,19 @@ std::string tensor_bytes(const std::string& name, DType dtype, const std::vector
     if (dtype == DType::kF32) bytes += bytes_of(tensor_value(name, i));
     else if (dtype == DType::kF16) bytes += bytes_of(f32_to_f16(tensor_value(name, i)));
     else if (dtype == DType::kBF16) bytes += bytes_of(f32_to_bf16(tensor_value(name, i)));
-    else for (int j = 0; j < type.block_bytes; ++j) bytes += static_cast<char>(scramble(name_seed(name) + static_cast<uint64_t>(i * 1000 + j)));
+    else
+      for (int j = 0; j < type.block_bytes; ++j) bytes += static_cast<char>(scramble(name_seed(name) + static_cast<uint64_t>(i * 1000 + j)));
   }
   return bytes;
 }
 
-MadeTensor make_tensor(const std::string& name, DType dtype, const std::vector<int64_t>& shape) { return {name, dtype, shape, tensor_bytes(name, dtype, shape)}; }
+MadeTensor make_tensor(const std::string& name, DType dtype, const std::vector<int64_t>& shape) {
+  return {name, dtype, shape, tensor_bytes(name, dtype, shape)};
+}
 
-std::string raw_safetensors(const std::string& header, size_t n_data) { return bytes_of<uint64_t>(header.size()) + header + std::string(n_data, '\0'); }
+std::string raw_safetensors(const std::string& header, size_t n_data) {
+  return bytes_of<uint64_t>(header.size()) + header + std::string(n_data, '\0');
+}
 
 std::string make_safetensors(const std::vector<MadeTensor>& tensors, const std::map<std::string, std::string>& metadata) {
   Members entries;
@@ -105,8 +111,8 @@ std::string make_safetensors(const std::vector<MadeTensor>& tensors, const std::
     for (const int64_t n : tensor.shape) shape += (shape.empty() ? "" : ",") + std::to_string(n);
     const size_t begin = data.size();
     data += tensor.bytes;
-    entries[tensor.name] = "{\"dtype\":\"" + std::string(traits(tensor.dtype).name) + "\",\"shape\":[" + shape + "],\"data_offsets\":[" + std::to_string(begin) + "," +
-                           std::to_string(data.size()) + "]}";
+    entries[tensor.name] = "{\"dtype\":\"" + std::string(traits(tensor.dtype).name) + "\",\"shape\":[" + shape + "],\"data_offsets\":[" +
+                           std::to_string(begin) + "," + std::to_string(data.size()) + "]}";
   }
   if (!metadata.empty()) {
     Members quoted_members;
@@ -170,22 +176,12 @@ Tiny tiny(const std::string& architecture) {
 }
 
 Members tiny_config(const Tiny& model) {
-  Members config = {{"model_type", quoted(model.architecture)},
-                    {"num_hidden_layers", std::to_string(model.n_layers)},
-                    {"hidden_size", std::to_string(model.dim)},
-                    {"intermediate_size", std::to_string(model.ffn_dim)},
-                    {"num_attention_heads", std::to_string(model.n_heads)},
-                    {"num_key_value_heads", std::to_string(model.n_kv_heads)},
-                    {"head_dim", std::to_string(model.head_dim)},
-                    {"vocab_size", std::to_string(model.vocab_size)},
-                    {"hidden_act", quoted("silu")},
-                    {"rms_norm_eps", "1e-05"},
-                    {"max_position_embeddings", "512"},
-                    {"rope_theta", "10000.0"},
-                    {"rope_scaling", "null"},
-                    {"tie_word_embeddings", boolean(model.is_tied)},
-                    {"bos_token_id", "1"},
-                    {"eos_token_id", "2"}};
+  Members config = {{"model_type", quoted(model.architecture)}, {"num_hidden_layers", std::to_string(model.n_layers)},
+      {"hidden_size", std::to_string(model.dim)}, {"intermediate_size", std::to_string(model.ffn_dim)},
+      {"num_attention_heads", std::to_string(model.n_heads)}, {"num_key_value_heads", std::to_string(model.n_kv_heads)},
+      {"head_dim", std::to_string(model.head_dim)}, {"vocab_size", std::to_string(model.vocab_size)}, {"hidden_act", quoted("silu")},
+      {"rms_norm_eps", "1e-05"}, {"max_position_embeddings", "512"}, {"rope_theta", "10000.0"}, {"rope_scaling", "null"},
+      {"tie_word_embeddings", boolean(model.is_tied)}, {"bos_token_id", "1"}, {"eos_token_id", "2"}};
   if (model.has_o_bias) config["attention_bias"] = "true";
   if (model.has_mlp_bias) config["mlp_bias"] = "true";
   if (model.architecture == "mistral") config["sliding_window"] = "null";
@@ -233,7 +229,7 @@ std::vector<MadeTensor> layer_tensors(const Tiny& m, const std::string& prefix, 
 
 std::vector<MadeTensor> huggingface_tensors(const Tiny& model, const std::string& prefix, bool has_head) {
   constexpr Naming kNames = {"layers.", "input_layernorm", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
-                             "self_attn.q_norm", "self_attn.k_norm", "post_attention_layernorm", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"};
+      "self_attn.q_norm", "self_attn.k_norm", "post_attention_layernorm", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"};
   std::vector<MadeTensor> tensors = layer_tensors(model, prefix, kNames);
   tensors.push_back(make_tensor(prefix + "embed_tokens.weight", model.dtype, {model.vocab_size, model.dim}));
   tensors.push_back(make_tensor(prefix + "norm.weight", model.vector_dtype, {model.dim}));
@@ -254,7 +250,8 @@ std::vector<MadeTensor> cross_tensors(const Tiny& model, int n_injected, DType d
 }
 
 std::vector<MadeTensor> gguf_tensors_of(const Tiny& model) {
-  constexpr Naming kNames = {"blk.", "attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "attn_q_norm", "attn_k_norm", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down"};
+  constexpr Naming kNames = {
+      "blk.", "attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "attn_q_norm", "attn_k_norm", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down"};
   std::vector<MadeTensor> tensors = layer_tensors(model, "", kNames);
   tensors.push_back(make_tensor("token_embd.weight", model.dtype, {model.vocab_size, model.dim}));
   tensors.push_back(make_tensor("output_norm.weight", model.vector_dtype, {model.dim}));
@@ -268,19 +265,26 @@ GgufEntries gguf_entries(const Tiny& model) {
   entries.text("general.architecture", model.architecture).text("general.name", "tiny");
   entries.u32(arch + "context_length", 512).u32(arch + "embedding_length", static_cast<uint32_t>(model.dim));
   entries.u32(arch + "block_count", static_cast<uint32_t>(model.n_layers)).u32(arch + "feed_forward_length", static_cast<uint32_t>(model.ffn_dim));
-  entries.u32(arch + "attention.head_count", static_cast<uint32_t>(model.n_heads)).u32(arch + "attention.head_count_kv", static_cast<uint32_t>(model.n_kv_heads));
-  entries.u32(arch + "attention.key_length", static_cast<uint32_t>(model.head_dim)).u32(arch + "attention.value_length", static_cast<uint32_t>(model.head_dim));
+  entries.u32(arch + "attention.head_count", static_cast<uint32_t>(model.n_heads))
+      .u32(arch + "attention.head_count_kv", static_cast<uint32_t>(model.n_kv_heads));
+  entries.u32(arch + "attention.key_length", static_cast<uint32_t>(model.head_dim))
+      .u32(arch + "attention.value_length", static_cast<uint32_t>(model.head_dim));
   entries.f32(arch + "attention.layer_norm_rms_epsilon", 1e-5f).u32(arch + "rope.dimension_count", static_cast<uint32_t>(model.head_dim));
   entries.f32(arch + "rope.freq_base", 10000.0f);
   std::vector<std::string> tokens;
   std::vector<float> scores;
   std::vector<int32_t> types;
   for (int i = 0; i < model.vocab_size; ++i) tokens.push_back("t" + std::to_string(i)), scores.push_back(-static_cast<float>(i)), types.push_back(1);
-  tokens[3] = "\xE2\x96\x81\xC3\xA9";   // ▁é
+  tokens[3] = "\xE2\x96\x81\xC3\xA9";  // ▁é
   entries.text("tokenizer.ggml.model", "llama").text("tokenizer.ggml.pre", "default").texts("tokenizer.ggml.tokens", tokens);
   entries.f32s("tokenizer.ggml.scores", scores).i32s("tokenizer.ggml.token_type", types).texts("tokenizer.ggml.merges", {"t 0", "t 1"});
-  entries.u32("tokenizer.ggml.bos_token_id", 1).u32("tokenizer.ggml.eos_token_id", 2).u32("tokenizer.ggml.eot_token_id", 5).u32("tokenizer.ggml.unknown_token_id", 0);
-  entries.boolean("tokenizer.ggml.add_bos_token", true).boolean("tokenizer.ggml.add_eos_token", false).boolean("tokenizer.ggml.add_space_prefix", true);
+  entries.u32("tokenizer.ggml.bos_token_id", 1)
+      .u32("tokenizer.ggml.eos_token_id", 2)
+      .u32("tokenizer.ggml.eot_token_id", 5)
+      .u32("tokenizer.ggml.unknown_token_id", 0);
+  entries.boolean("tokenizer.ggml.add_bos_token", true)
+      .boolean("tokenizer.ggml.add_eos_token", false)
+      .boolean("tokenizer.ggml.add_space_prefix", true);
   entries.text("tokenizer.chat_template", "{{ messages }}");
   return entries;
 }
@@ -298,21 +302,11 @@ std::string write_huggingface(const TempDirectory& at, const std::string& name, 
 }
 
 Members adapter_config(const Tiny& base, int n_injected) {
-  return {{"format", quoted("banyan-adapter")},
-          {"version", "1"},
-          {"method", quoted("sharedllm")},
-          {"semantics", quoted("paper")},
-          {"slot_kind", quoted("mean")},
-          {"num_cross_attn_layers", std::to_string(-n_injected)},
-          {"segment_tree_depth", "2"},
-          {"last_p", quoted("32")},
-          {"chunk_size", "256"},
-          {"do_retrieval", "true"},
-          {"lower", quoted("shared")},
-          {"base", json_object({{"model_type", quoted(base.architecture)},
-                                {"hidden_size", std::to_string(base.dim)},
-                                {"num_hidden_layers", std::to_string(base.n_layers)},
-                                {"vocab_size", std::to_string(base.vocab_size)}})}};
+  return {{"format", quoted("banyan-adapter")}, {"version", "1"}, {"method", quoted("sharedllm")}, {"semantics", quoted("paper")},
+      {"slot_kind", quoted("mean")}, {"num_cross_attn_layers", std::to_string(-n_injected)}, {"segment_tree_depth", "2"}, {"last_p", quoted("32")},
+      {"chunk_size", "256"}, {"do_retrieval", "true"}, {"lower", quoted("shared")},
+      {"base", json_object({{"model_type", quoted(base.architecture)}, {"hidden_size", std::to_string(base.dim)},
+                   {"num_hidden_layers", std::to_string(base.n_layers)}, {"vocab_size", std::to_string(base.vocab_size)}})}};
 }
 
 std::string write_adapter(const TempDirectory& at, const std::string& name, const Members& config, const std::vector<MadeTensor>& tensors) {

@@ -30,10 +30,7 @@ class TempDirectory {
 std::string read_bytes(const std::string& path);
 
 // Little-endian bytes of a number.
-template <class T>
-std::string bytes_of(T value) {
-  return std::string(reinterpret_cast<const char*>(&value), sizeof value);
-}
+template <class T> std::string bytes_of(T value) { return std::string(reinterpret_cast<const char*>(&value), sizeof value); }
 
 // Small values that depend on the tensor's name, so that a mix-up is noticed. Block formats: arbitrary bytes.
 std::string tensor_bytes(const std::string& name, DType dtype, const std::vector<int64_t>& shape);
@@ -44,7 +41,7 @@ float tensor_value(const std::string& name, int64_t index);
 struct MadeTensor {
   std::string name;
   DType dtype;
-  std::vector<int64_t> shape;   // outermost first
+  std::vector<int64_t> shape;  // outermost first
   std::string bytes;
 };
 
@@ -76,8 +73,8 @@ class GgufEntries {
 
 struct GgufTensorSpec {
   std::string name;
-  uint32_t type = 0;                 // ggml's number
-  std::vector<int64_t> shape;        // outermost first
+  uint32_t type = 0;           // ggml's number
+  std::vector<int64_t> shape;  // outermost first
   std::string bytes;
 };
 
@@ -89,13 +86,13 @@ struct Tiny {
   std::string architecture = "llama";
   int n_layers = 2, dim = 32, ffn_dim = 64, n_heads = 4, n_kv_heads = 2, head_dim = 8, vocab_size = 24;
   bool is_tied = false, has_qkv_bias = false, has_o_bias = false, has_mlp_bias = false, has_qk_norm = false;
-  DType dtype = DType::kF32;         // of matrices
+  DType dtype = DType::kF32;  // of matrices
   DType vector_dtype = DType::kF32;
 };
 
 Tiny tiny(const std::string& architecture);
 
-using Members = std::map<std::string, std::string>;   // key -> JSON text
+using Members = std::map<std::string, std::string>;  // key -> JSON text
 Members tiny_config(const Tiny& model);
 std::string json_object(const Members& members);
 

@@ -11,7 +11,8 @@ std::string entry(const std::string& dtype, const std::string& shape, const std:
 
 TEST(safetensors_reads) {
   const TempDirectory temp;
-  const auto a = make_tensor("a", DType::kF32, {2, 3}), b = make_tensor("b", DType::kBF16, {5}), c = make_tensor("c", DType::kI64, {}), d = make_tensor("d", DType::kU8, {0, 7});
+  const auto a = make_tensor("a", DType::kF32, {2, 3}), b = make_tensor("b", DType::kBF16, {5}), c = make_tensor("c", DType::kI64, {}),
+             d = make_tensor("d", DType::kU8, {0, 7});
   const Safetensors file = read_safetensors(temp.write("m.safetensors", make_safetensors({a, b, c, d}, {{"format", "pt"}, {"x", "y"}})));
   CHECK_EQUAL(file.tensors.size(), 4u);
   CHECK_EQUAL(file.metadata.at("format"), "pt");
@@ -39,7 +40,8 @@ TEST(safetensors_refuses) {
   CHECK_THROWS(kBadModelFile, "limit of 100 MB", read(bytes_of<uint64_t>(~uint64_t{0}) + "{}"));
   CHECK_THROWS(kBadModelFile, "no JSON object", read(raw_safetensors("[]", 0)));
   CHECK_THROWS(kBadModelFile, "at byte 8", read(raw_safetensors("", 0)));
-  CHECK_THROWS(kBadModelFile, "twice", read(raw_safetensors("{\"w\":" + entry("U8", "[1]", "[0,1]") + ",\"w\":" + entry("U8", "[1]", "[1,2]") + "}", 2)));
+  CHECK_THROWS(
+      kBadModelFile, "twice", read(raw_safetensors("{\"w\":" + entry("U8", "[1]", "[0,1]") + ",\"w\":" + entry("U8", "[1]", "[1,2]") + "}", 2)));
   CHECK_THROWS(kBadModelFile, "tensor w has no description", one("5"));
   CHECK_THROWS(kBadModelFile, "no dtype", one("{\"shape\":[1],\"data_offsets\":[0,1]}"));
   CHECK_THROWS(kBadModelFile, "no shape", one("{\"dtype\":\"U8\",\"data_offsets\":[0,1]}"));
@@ -57,10 +59,12 @@ TEST(safetensors_refuses) {
   CHECK_THROWS(kBadModelFile, "outside", one(entry("U8", "[1]", "[9223372036854775806,9223372036854775807]")));
   CHECK_THROWS(kBadModelFile, "outside", one(entry("U8", "[1]", "[2,1]")));
   CHECK_THROWS(kBadModelFile, "has 2 bytes of data but its shape needs 1", one(entry("U8", "[1]", "[0,2]")));
-  CHECK_THROWS(kBadModelFile, "overlap", read(raw_safetensors("{\"v\":" + entry("U8", "[4]", "[0,4]") + ",\"w\":" + entry("U8", "[4]", "[3,7]") + "}", 8)));
+  CHECK_THROWS(
+      kBadModelFile, "overlap", read(raw_safetensors("{\"v\":" + entry("U8", "[4]", "[0,4]") + ",\"w\":" + entry("U8", "[4]", "[3,7]") + "}", 8)));
   CHECK_THROWS(kBadModelFile, "__metadata__ key \"a\"", read(raw_safetensors("{\"__metadata__\":{\"a\":1}}", 0)));
   CHECK_THROWS(kBadModelFile, "__metadata__ is no", read(raw_safetensors("{\"__metadata__\":1}", 0)));
-  CHECK_THROWS(kBadDocument, "overlap", read(raw_safetensors("{\"v\":" + entry("U8", "[1]", "[0,1]") + ",\"w\":" + entry("U8", "[1]", "[0,1]") + "}", 8), Code::kBadDocument));
+  CHECK_THROWS(kBadDocument, "overlap",
+      read(raw_safetensors("{\"v\":" + entry("U8", "[1]", "[0,1]") + ",\"w\":" + entry("U8", "[1]", "[0,1]") + "}", 8), Code::kBadDocument));
   CHECK_THROWS(kBadDocument, "F8_E4M3", read(raw_safetensors("{\"v\":" + entry("F8_E4M3", "[1]", "[0,1]") + "}", 8), Code::kBadDocument));
   CHECK_THROWS(kFileNotFound, "nothing", read_safetensors(temp.file("nothing")));
 }

@@ -58,9 +58,10 @@ TEST(stories_open) {
   for (const DType dtype : {DType::kF16, DType::kF32}) {
     const auto model = ModelFiles::open({root + (dtype == DType::kF16 ? "/stories260K-f16.gguf" : "/stories260K-f32.gguf"), ""});
     const ModelConfig& c = model->upper_config;
-    CHECK(c.architecture == "llama" && c.dim == 64 && c.ffn_dim == 172 && c.n_layers == 5 && c.n_heads == 8 && c.n_kv_heads == 4 && c.head_dim == 8 && c.vocab_size == 512);
+    CHECK(c.architecture == "llama" && c.dim == 64 && c.ffn_dim == 172 && c.n_layers == 5 && c.n_heads == 8 && c.n_kv_heads == 4 && c.head_dim == 8 &&
+          c.vocab_size == 512);
     CHECK(c.window == 512 && c.rope.is_interleaved && c.rope.theta == 10000.0 && c.eos_ids == std::vector<int32_t>{2} && c.bos_id == 1);
-    CHECK_EQUAL(model->n_parameters, 260032u + 512u * 64u);   // the tied output matrix is written out
+    CHECK_EQUAL(model->n_parameters, 260032u + 512u * 64u);  // the tied output matrix is written out
     CHECK(model->upper.layers[4].down.dtype == dtype && model->tokenizer->tokens.size() == 512 && model->tokenizer->tokens[1] == "<s>");
   }
 }
