@@ -9,18 +9,18 @@ constexpr int kQueryRows = 48;   // rows = tokens x heads of a group; a multiple
 constexpr int kKeyTile = 64;     // at 128 dims, keys and values take 2 x 32 KiB: the second-level cache holds the whole tile
 constexpr int kSplitKeys = 512;  // a split of fewer keys would not pay for its merge
 constexpr int kMaxSplits = 64;
-constexpr int kSplitTasks = 128; // tasks worth having: two for each of 64 threads
+constexpr int kSplitTasks = 128;  // tasks worth having: two for each of 64 threads
 static_assert(kQueryRows % kTileRows == 0 && kKeyTile % kTileCols == 0);
 
 struct AttendJob {
   const Stream& stream;
   const AttendArgs& args;  // kv_begin and kv_end null: every token sees keys 0 .. n_slots - 1 (inject)
   int n_slots;
-  int group;               // query heads per kv head
+  int group;  // query heads per kv head
   int tile_tokens, n_tiles;
   int tile_heads, n_head_tiles;  // heads of a group in one tile: all of them, unless the group is very large
   int n_splits;
-  float* partials;         // [T, H, n_splits, C + 2]: o, m, l; unused with one split
+  float* partials;  // [T, H, n_splits, C + 2]: o, m, l; unused with one split
 
   int64_t begin(int64_t t) const { return args.kv_begin != nullptr ? args.kv_begin[t] : 0; }
   int64_t end(int64_t t) const { return args.kv_end != nullptr ? args.kv_end[t] : n_slots; }
@@ -31,16 +31,16 @@ struct AttendJob {
 struct QueryTile {
   int64_t first_token;
   int n_tokens, first_head, n_heads, kv_head;
-  int64_t padded_dim;   // C rounded up to whole packed columns; room only, what lies beyond whole vectors is never read
-  int64_t vector_dim;   // C rounded up to whole vectors
-  float* q;             // [rows, C], times scale
-  float* o;             // [rows, padded C]
-  float* m;             // [rows] maximum of the scores so far
-  float* l;             // [rows] sum of e^(score - m)
-  float* scores;        // [rows, kKeyTile]
-  float* keys;          // packed [C, kKeyTile]
-  float* values;        // packed [kKeyTile, C]
-  float* rows;          // [kLanes, padded C], keys before the transposition
+  int64_t padded_dim;  // C rounded up to whole packed columns; room only, what lies beyond whole vectors is never read
+  int64_t vector_dim;  // C rounded up to whole vectors
+  float* q;            // [rows, C], times scale
+  float* o;            // [rows, padded C]
+  float* m;            // [rows] maximum of the scores so far
+  float* l;            // [rows] sum of e^(score - m)
+  float* scores;       // [rows, kKeyTile]
+  float* keys;         // packed [C, kKeyTile]
+  float* values;       // packed [kKeyTile, C]
+  float* rows;         // [kLanes, padded C], keys before the transposition
   int n_rows() const { return n_tokens * n_heads; }
 };
 
@@ -49,7 +49,11 @@ inline QueryTile lay_out(const AttendArgs& a, std::byte* scratch) {
   tile.padded_dim = round_up(a.head_dim, kTileCols);
   tile.vector_dim = round_up(a.head_dim, kLanes);
   float* at = reinterpret_cast<float*>(scratch);
-  const auto take = [&at](int64_t n_floats) { float* taken = at; at += round_up(n_floats, 16); return taken; };
+  const auto take = [&at](int64_t n_floats) {
+    float* taken = at;
+    at += round_up(n_floats, 16);
+    return taken;
+  };
   tile.q = take(kQueryRows * int64_t{a.head_dim});
   tile.o = take(kQueryRows * tile.padded_dim);
   tile.m = take(kQueryRows);
@@ -79,8 +83,7 @@ inline void load_queries(const AttendArgs& a, QueryTile& tile) {
 }
 
 // Hands one key or value row to a sink of dequant.inl.
-template <class Sink>
-BANYAN_INLINE void load_row(const KvView& kv, const void* side, int64_t n, int kv_head, int head_dim, Sink sink) {
+template <class Sink> BANYAN_INLINE void load_row(const KvView& kv, const void* side, int64_t n, int kv_head, int head_dim, Sink sink) {
   const int64_t at = n * kv.row_stride + kv_head * kv.head_stride;
   const int n_element_bytes = kv.dtype == DType::kF16 ? 2 : 4;
   const uint8_t* row = static_cast<const uint8_t*>(side) + at * n_element_bytes;
@@ -154,14 +157,14 @@ inline void fold_keys(const AttendJob& job, QueryTile& tile, int64_t begin, int6
     const int n_keys = static_cast<int>(std::min<int64_t>(kKeyTile, end - n));
     load_keys(a, tile, n, n_keys);
     multiply(tile.scores, kKeyTile, tile.q, a.head_dim, tile.n_rows(), tile.keys, kTileCols * tile.padded_dim, a.head_dim,
-             static_cast<int>(round_up(n_keys, kLanes)), false);
+        static_cast<int>(round_up(n_keys, kLanes)), false);
     for (int row = 0; row < tile.n_rows(); ++row) {
       const int64_t n_visible = job.end(tile.first_token + row / tile.n_heads) - n;
       fold_row(tile, row, static_cast<int>(std::clamp<int64_t>(n_visible, 0, n_keys)), n_keys);
     }
     load_values(a, tile, n, n_keys);
     multiply(tile.o, tile.padded_dim, tile.scores, kKeyTile, tile.n_rows(), tile.values, kTileCols * kKeyTile, n_keys,
-             static_cast<int>(tile.vector_dim), true);
+        static_cast<int>(tile.vector_dim), true);
   }
 }
 

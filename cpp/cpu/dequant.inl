@@ -22,16 +22,14 @@ BANYAN_INLINE void decode_plain(const uint8_t* row, int64_t n, Sink& sink) {
 }
 
 // 32 elements: half d, int8 q[32].
-template <class Sink>
-BANYAN_INLINE void decode_block_q8_0(const uint8_t* block, int64_t at, int chain, Sink& sink) {
+template <class Sink> BANYAN_INLINE void decode_block_q8_0(const uint8_t* block, int64_t at, int chain, Sink& sink) {
   const Vec d = broadcast(half(block));
   BANYAN_UNROLL
   for (int i = 0; i < 32; i += kLanes) sink.put(at + i, chain + i / kLanes, mul(d, to_float(load_i8(block + 2 + i))));
 }
 
 // 32 elements: half d, 16 bytes; element i is in the low nibble of byte i, element 16 + i in the high one; both minus 8.
-template <class Sink>
-BANYAN_INLINE void decode_block_q4_0(const uint8_t* block, int64_t at, int chain, Sink& sink) {
+template <class Sink> BANYAN_INLINE void decode_block_q4_0(const uint8_t* block, int64_t at, int chain, Sink& sink) {
   const Vec d = broadcast(half(block)), minus_8d = mul(d, broadcast(-8.0f));
   BANYAN_UNROLL
   for (int i = 0; i < 16; i += kLanes) {
@@ -41,7 +39,9 @@ BANYAN_INLINE void decode_block_q4_0(const uint8_t* block, int64_t at, int chain
   }
 }
 
-struct ScaleMin { int scale, min; };
+struct ScaleMin {
+  int scale, min;
+};
 
 // Scale and minimum j < 8 of a Q4_K or Q5_K block: 6 bits each, packed in 12 bytes (get_scale_min_k4).
 BANYAN_INLINE ScaleMin scale_min(const uint8_t* s, int j) {
@@ -50,8 +50,7 @@ BANYAN_INLINE ScaleMin scale_min(const uint8_t* s, int j) {
 }
 
 // 256 elements: half d, half dmin, 12 bytes of scales, 128 bytes of nibbles; 64 elements share 32 bytes, low nibbles first.
-template <class Sink>
-BANYAN_INLINE void decode_block_q4_k(const uint8_t* block, int64_t at, Sink& sink) {
+template <class Sink> BANYAN_INLINE void decode_block_q4_k(const uint8_t* block, int64_t at, Sink& sink) {
   const float d = half(block), d_min = half(block + 2);
   for (int j = 0; j < 4; ++j) {
     const ScaleMin low = scale_min(block + 4, 2 * j), high = scale_min(block + 4, 2 * j + 1);
@@ -67,8 +66,7 @@ BANYAN_INLINE void decode_block_q4_k(const uint8_t* block, int64_t at, Sink& sin
 }
 
 // As Q4_K, with a fifth bit per element: bit 2j (low nibbles) or 2j + 1 (high) of 32 bytes that all groups share.
-template <int kGroup, class Sink>
-BANYAN_INLINE void decode_group_q5_k(const uint8_t* block, float d, float d_min, int64_t at, Sink& sink) {
+template <int kGroup, class Sink> BANYAN_INLINE void decode_group_q5_k(const uint8_t* block, float d, float d_min, int64_t at, Sink& sink) {
   const ScaleMin low = scale_min(block + 4, 2 * kGroup), high = scale_min(block + 4, 2 * kGroup + 1);
   const Vec scale_low = broadcast(d * static_cast<float>(low.scale)), min_low = broadcast(-d_min * static_cast<float>(low.min));
   const Vec scale_high = broadcast(d * static_cast<float>(high.scale)), min_high = broadcast(-d_min * static_cast<float>(high.min));
@@ -81,8 +79,7 @@ BANYAN_INLINE void decode_group_q5_k(const uint8_t* block, float d, float d_min,
     sink.put(at + 64 * kGroup + 32 + i, 2 * (i / kLanes) + 1, fma(scale_high, to_float(bit_or(shift_right<4>(q), fifth_high)), min_high));
   }
 }
-template <class Sink>
-BANYAN_INLINE void decode_block_q5_k(const uint8_t* block, int64_t at, Sink& sink) {
+template <class Sink> BANYAN_INLINE void decode_block_q5_k(const uint8_t* block, int64_t at, Sink& sink) {
   const float d = half(block), d_min = half(block + 2);
   decode_group_q5_k<0>(block, d, d_min, at, sink);
   decode_group_q5_k<1>(block, d, d_min, at, sink);
@@ -92,8 +89,7 @@ BANYAN_INLINE void decode_block_q5_k(const uint8_t* block, int64_t at, Sink& sin
 
 // 256 elements: 128 bytes of low nibbles, 64 bytes of upper bit pairs, 16 int8 scales (one per 16 elements), half d; q minus 32.
 // Each half of the block (128 elements) uses 64, 32 and 8 of them.
-template <class Sink>
-BANYAN_INLINE void decode_block_q6_k(const uint8_t* block, int64_t at, Sink& sink) {
+template <class Sink> BANYAN_INLINE void decode_block_q6_k(const uint8_t* block, int64_t at, Sink& sink) {
   const float d = half(block + 208);
   for (int h = 0; h < 2; ++h) {
     const uint8_t* low = block + 64 * h;
@@ -103,10 +99,8 @@ BANYAN_INLINE void decode_block_q6_k(const uint8_t* block, int64_t at, Sink& sin
     BANYAN_UNROLL
     for (int i = 0; i < 32; i += kLanes) {
       const IVec a = load_u8(low + i), b = load_u8(low + 32 + i), u = load_u8(upper + i);
-      const IVec q[4] = {bit_or(bit_and(a, 15), shift_left<4>(bit_and(u, 3))),
-                         bit_or(bit_and(b, 15), shift_left<4>(bit_and(shift_right<2>(u), 3))),
-                         bit_or(shift_right<4>(a), shift_left<4>(bit_and(shift_right<4>(u), 3))),
-                         bit_or(shift_right<4>(b), shift_left<4>(shift_right<6>(u)))};
+      const IVec q[4] = {bit_or(bit_and(a, 15), shift_left<4>(bit_and(u, 3))), bit_or(bit_and(b, 15), shift_left<4>(bit_and(shift_right<2>(u), 3))),
+          bit_or(shift_right<4>(a), shift_left<4>(bit_and(shift_right<4>(u), 3))), bit_or(shift_right<4>(b), shift_left<4>(shift_right<6>(u)))};
       BANYAN_UNROLL
       for (int k = 0; k < 4; ++k) {
         const float scale = scales[2 * k + i / 16];
@@ -117,8 +111,7 @@ BANYAN_INLINE void decode_block_q6_k(const uint8_t* block, int64_t at, Sink& sin
 }
 
 // One row (or a piece that starts and ends between blocks) of n elements.
-template <DType kFormat, class Sink>
-BANYAN_INLINE void decode_row(const uint8_t* row, int64_t n, Sink& sink) {
+template <DType kFormat, class Sink> BANYAN_INLINE void decode_row(const uint8_t* row, int64_t n, Sink& sink) {
   constexpr int64_t kSize = traits(kFormat).block_size, kBytes = traits(kFormat).block_bytes;
   if constexpr (kFormat == DType::kF32) {
     decode_plain<load, load_n, 4>(row, n, sink);
@@ -144,8 +137,7 @@ BANYAN_INLINE void decode_row(const uint8_t* row, int64_t n, Sink& sink) {
   }
 }
 
-template <DType kFormat>
-void decode_floats(const uint8_t* row, int64_t n, float* out) {
+template <DType kFormat> void decode_floats(const uint8_t* row, int64_t n, float* out) {
   Store sink{out};
   decode_row<kFormat>(row, n, sink);
 }

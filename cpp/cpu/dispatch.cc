@@ -14,7 +14,8 @@ struct Variant {
   uint32_t needs;
 };
 
-constexpr Variant kVariants[] = {  // best first; the last always runs
+constexpr Variant kVariants[] = {
+    // best first; the last always runs
     {"avx512", kernels_avx512, kAvx512 | kAvx2},
     {"avx2", kernels_avx2, kAvx2},
     {"neon", kernels_neon, kNeon},

@@ -9,6 +9,4 @@ inline void embed_task(const RowsJob<EmbedArgs>& job, int index, std::byte*) {
   }
 }
 
-inline void embed(Stream& stream, const EmbedArgs& args) {
-  run_rows<EmbedArgs, embed_task>(stream, args, args.n_tokens, args.table.cols);
-}
+inline void embed(Stream& stream, const EmbedArgs& args) { run_rows<EmbedArgs, embed_task>(stream, args, args.n_tokens, args.table.cols); }

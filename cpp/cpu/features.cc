@@ -27,7 +27,9 @@ namespace banyan {
 #if defined(__x86_64__) || defined(_M_X64)
 namespace {
 
-struct Registers { uint32_t a, b, c, d; };
+struct Registers {
+  uint32_t a, b, c, d;
+};
 
 Registers cpuid(uint32_t leaf, uint32_t subleaf) {
   Registers r{};

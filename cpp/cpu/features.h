@@ -7,11 +7,11 @@ namespace banyan {
 
 // Bits of a set of features. A bit means "the instructions exist and the system saves their registers".
 enum Feature : uint32_t {
-  kAvx2 = 1u << 0,        // AVX2, FMA and F16C: they always come together
-  kAvx512 = 1u << 1,      // AVX-512 F, BW, VL and DQ (Skylake-X, Zen 4 and later)
+  kAvx2 = 1u << 0,    // AVX2, FMA and F16C: they always come together
+  kAvx512 = 1u << 1,  // AVX-512 F, BW, VL and DQ (Skylake-X, Zen 4 and later)
   kAvx512Bf16 = 1u << 2,
   kAvx512Vnni = 1u << 3,
-  kNeon = 1u << 4,        // every aarch64
+  kNeon = 1u << 4,  // every aarch64
 };
 
 uint32_t cpu_features();

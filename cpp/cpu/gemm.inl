@@ -13,9 +13,9 @@ struct GemmJob {
 };
 
 struct GemmScratch {
-  alignas(64) float panel[kPanelRows * kPanelDepth];   // packed
-  alignas(64) float rows[kLanes * kPanelDepth];        // decoded, before the transposition
-  alignas(64) float x[kPanelTokens * kPanelDepth];     // contiguous: rows of x a power of two apart would fight for the same cache sets
+  alignas(64) float panel[kPanelRows * kPanelDepth];  // packed
+  alignas(64) float rows[kLanes * kPanelDepth];       // decoded, before the transposition
+  alignas(64) float x[kPanelTokens * kPanelDepth];    // contiguous: rows of x a power of two apart would fight for the same cache sets
 };
 static_assert(sizeof(GemmScratch) <= Threads::kScratchBytes);
 

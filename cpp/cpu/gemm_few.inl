@@ -9,8 +9,7 @@ constexpr int64_t kFewRows = 512;
 static_assert(kFewRows * kFewTokens * sizeof(float) <= Threads::kScratchBytes);
 
 // The sums of one row of weights times kTokens rows of x. At least 4 chains of multiply-adds hide their latency.
-template <int kTokens>
-struct Dot {
+template <int kTokens> struct Dot {
   static constexpr int kChains = kLanes == 1 || kTokens >= 4 ? 1 : 4 / kTokens;
   const float* x;
   int64_t x_stride;
@@ -39,8 +38,7 @@ struct Dot {
   }
 };
 
-template <DType kFormat, int kTokens>
-void dot(const uint8_t* row, int64_t n_k, const float* x, int64_t x_stride, float* sums) {
+template <DType kFormat, int kTokens> void dot(const uint8_t* row, int64_t n_k, const float* x, int64_t x_stride, float* sums) {
   Dot<kTokens> sink(x, x_stride);
   decode_row<kFormat>(row, n_k, sink);
   BANYAN_UNROLL
@@ -48,8 +46,7 @@ void dot(const uint8_t* row, int64_t n_k, const float* x, int64_t x_stride, floa
 }
 
 // sums[0 .. n_tokens) of one row; it stays in the first-level cache for all groups of 4, 2 and 1 tokens.
-template <DType kFormat>
-void dot_row(const uint8_t* row, int64_t n_k, const float* x, int64_t x_stride, int n_tokens, float* sums) {
+template <DType kFormat> void dot_row(const uint8_t* row, int64_t n_k, const float* x, int64_t x_stride, int n_tokens, float* sums) {
   int t = 0;
   for (; t + 4 <= n_tokens; t += 4) dot<kFormat, 4>(row, n_k, x + t * x_stride, x_stride, sums + t);
   for (; t + 2 <= n_tokens; t += 2) dot<kFormat, 2>(row, n_k, x + t * x_stride, x_stride, sums + t);
@@ -75,10 +72,10 @@ inline DotRow dot_row_of(DType dtype) {
 struct FewJob {
   const Stream& stream;
   const GemmArgs& args;
-  float* x;            // [T, x_stride], memory that the phases share; args.x itself for one token
+  float* x;  // [T, x_stride], memory that the phases share; args.x itself for one token
   int64_t x_stride;
   int64_t n_per_task;
-  int64_t depth;       // elements of a row that meet all tokens at once
+  int64_t depth;  // elements of a row that meet all tokens at once
 };
 
 inline void spread_task(const FewJob& job, int t, std::byte*) {
@@ -130,7 +127,6 @@ inline void gemm_few(Stream& stream, const GemmArgs& a) {
     job.x = reinterpret_cast<float*>(threads.shared());
     job.x_stride = odd_stride;
   }
-  const Threads::Phase phases[] = {phase<FewJob, spread_task>(job, a.n_tokens),
-                                   phase<FewJob, gemm_few_task>(job, ceil_div(a.w.rows, n_per_task))};
+  const Threads::Phase phases[] = {phase<FewJob, spread_task>(job, a.n_tokens), phase<FewJob, gemm_few_task>(job, ceil_div(a.w.rows, n_per_task))};
   threads.run(is_spread ? phases : phases + 1, is_spread ? 2 : 1);
 }

@@ -3,7 +3,6 @@
 // Source: SharedLLM (arXiv 2410.19318) cross attention. The tiles are attend's; no slots give zeros, as an empty range does.
 
 inline void inject(Stream& stream, const InjectArgs& args) {
-  const AttendArgs all{args.out,      args.q,       args.kv,           nullptr,       nullptr,
-                       args.n_tokens, args.n_heads, args.n_kv_heads, args.head_dim, args.scale};
+  const AttendArgs all{args.out, args.q, args.kv, nullptr, nullptr, args.n_tokens, args.n_heads, args.n_kv_heads, args.head_dim, args.scale};
   attend_keys(stream, all, args.n_slots);
 }

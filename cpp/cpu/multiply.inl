@@ -6,9 +6,8 @@ constexpr int kTileVectors = 2;
 constexpr int kTileCols = kTileVectors * kLanes;
 
 // kRows rows of one tile of columns, of which the first n_cols are written.
-template <int kRows>
-void multiply_tile(float* BANYAN_RESTRICT out, int64_t out_stride, const float* BANYAN_RESTRICT a, int64_t a_stride,
-                   const float* BANYAN_RESTRICT b, int n_k, int n_cols, bool is_added) {
+template <int kRows> void multiply_tile(float* BANYAN_RESTRICT out, int64_t out_stride, const float* BANYAN_RESTRICT a, int64_t a_stride,
+    const float* BANYAN_RESTRICT b, int n_k, int n_cols, bool is_added) {
   Vec sums[kRows][kTileVectors];
   BANYAN_UNROLL
   for (int r = 0; r < kRows; ++r) {
@@ -45,19 +44,29 @@ using MultiplyTile = void (*)(float*, int64_t, const float*, int64_t, const floa
 
 // multiply_tile for 1..12 rows; kTileRows is never larger.
 constexpr MultiplyTile kMultiplyTiles[] = {
-    multiply_tile<1>, multiply_tile<2>, multiply_tile<3>, multiply_tile<4>,  multiply_tile<5>,  multiply_tile<6>,
-    multiply_tile<7>, multiply_tile<8>, multiply_tile<9>, multiply_tile<10>, multiply_tile<11>, multiply_tile<12>,
+    multiply_tile<1>,
+    multiply_tile<2>,
+    multiply_tile<3>,
+    multiply_tile<4>,
+    multiply_tile<5>,
+    multiply_tile<6>,
+    multiply_tile<7>,
+    multiply_tile<8>,
+    multiply_tile<9>,
+    multiply_tile<10>,
+    multiply_tile<11>,
+    multiply_tile<12>,
 };
 static_assert(kTileRows <= 12);
 
 // All rows times all columns. Column tiles of b lie tile_stride floats apart. The sum over k of an element does not depend on how the rows
 // are cut.
 inline void multiply(float* out, int64_t out_stride, const float* a, int64_t a_stride, int n_rows, const float* b, int64_t tile_stride, int n_k,
-                     int n_cols, bool is_added) {
+    int n_cols, bool is_added) {
   for (int col = 0; col < n_cols; col += kTileCols, b += tile_stride) {
     for (int row = 0; row < n_rows; row += kTileRows) {
-      kMultiplyTiles[std::min(kTileRows, n_rows - row) - 1](out + row * out_stride + col, out_stride, a + row * a_stride, a_stride, b, n_k,
-                                                             n_cols - col, is_added);
+      kMultiplyTiles[std::min(kTileRows, n_rows - row) - 1](
+          out + row * out_stride + col, out_stride, a + row * a_stride, a_stride, b, n_k, n_cols - col, is_added);
     }
   }
 }

@@ -1,6 +1,8 @@
 // rope: rotates pairs of each head by position * inverse frequency (RoFormer, arXiv 2104.09864), then scales by `magnitude`.
 
-struct Rotation { float cos, sin; };
+struct Rotation {
+  float cos, sin;
+};
 
 // cos and sin of an angle of any size: reduced to |r| <= pi/4 in double, then float polynomials (Cephes sinf.c), error below 1 ulp or so of 1.
 // Position (< 2^24) times inv_freq (24 bits) is exact in double, and so is the reduction to 1e-9 for up to 2^24 turns.

@@ -28,18 +28,16 @@ void pause() {
 
 }  // namespace
 
-void Threads::Free::operator()(std::byte* memory) const { ::operator delete(memory, std::align_val_t{64}); }
+void Threads::Free::operator()(std::byte* memory) const { ::operator delete (memory, std::align_val_t{64}); }
 
 Threads::Threads(int n_threads) : n_threads_(n_threads) {
   const size_t n_bytes = kSharedBytes + static_cast<size_t>(n_threads) * kScratchBytes;
-  memory_.reset(static_cast<std::byte*>(::operator new(n_bytes, std::align_val_t{64}, std::nothrow)));
+  memory_.reset(static_cast<std::byte*>(::operator new (n_bytes, std::align_val_t{64}, std::nothrow)));
   if (!memory_) throw Error(Code::kOutOfMemory, "Cannot allocate " + std::to_string(n_bytes) + " bytes for CPU scratch memory");
   shared_ = memory_.get() + static_cast<size_t>(n_threads) * kScratchBytes;
   try {
     workers_.reserve(static_cast<size_t>(n_threads - 1));
-    for (int i = 1; i < n_threads; ++i) {
-      workers_.emplace_back(&Threads::work, this, memory_.get() + static_cast<size_t>(i) * kScratchBytes);
-    }
+    for (int i = 1; i < n_threads; ++i) { workers_.emplace_back(&Threads::work, this, memory_.get() + static_cast<size_t>(i) * kScratchBytes); }
   } catch (const std::system_error&) {
     // The system refuses more threads: those that did start do all the work.
   }
@@ -65,7 +63,10 @@ void Threads::run(const Phase* phases, int n_phases) noexcept {
     n_left_.notify_all();
     while (run_one(memory_.get())) {}
     for (int spins = 0; n_running_.load(std::memory_order_acquire) != 0; ++spins) {
-      if (spins < kSpins) { pause(); continue; }
+      if (spins < kSpins) {
+        pause();
+        continue;
+      }
       const int n_running = n_running_.load(std::memory_order_acquire);
       if (n_running != 0) n_running_.wait(n_running, std::memory_order_acquire);
     }

@@ -40,7 +40,9 @@ class Threads {
   std::byte* shared() const { return shared_; }  // only inside run
 
  private:
-  struct Free { void operator()(std::byte* memory) const; };
+  struct Free {
+    void operator()(std::byte* memory) const;
+  };
 
   bool run_one(std::byte* scratch) noexcept;  // false: nothing left to claim
   void work(std::byte* scratch) noexcept;
@@ -49,9 +51,9 @@ class Threads {
   std::unique_ptr<std::byte, Free> memory_;
   std::byte* shared_ = nullptr;
   std::mutex turn_;
-  Phase phase_{};                                 // written only while nothing is left to claim and nothing runs
-  alignas(64) std::atomic<int> n_left_{0};        // tasks not yet claimed; kStop ends the workers
-  alignas(64) std::atomic<int> n_running_{0};     // tasks not yet finished
+  Phase phase_{};                              // written only while nothing is left to claim and nothing runs
+  alignas(64) std::atomic<int> n_left_{0};     // tasks not yet claimed; kStop ends the workers
+  alignas(64) std::atomic<int> n_running_{0};  // tasks not yet finished
   std::vector<std::thread> workers_;
 };
 

@@ -37,9 +37,7 @@ BANYAN_INLINE Vec round_to_even(Vec a) { return vrndnq_f32(a); }
 BANYAN_INLINE Vec power_of_two(Vec n) {  // n whole, -126 <= n <= 127
   return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)), 23));
 }
-BANYAN_INLINE Vec zero_if_below(Vec a, Vec x, Vec bound) {
-  return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(a), vcltq_f32(x, bound)));
-}
+BANYAN_INLINE Vec zero_if_below(Vec a, Vec x, Vec bound) { return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(a), vcltq_f32(x, bound))); }
 
 BANYAN_INLINE Vec load_f16(const void* at) { return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(static_cast<const uint8_t*>(at)))); }
 BANYAN_INLINE void store_f16(void* at, Vec x) { vst1_u8(static_cast<uint8_t*>(at), vreinterpret_u8_f16(vcvt_f16_f32(x))); }

@@ -24,7 +24,7 @@ BANYAN_INLINE Vec mul(Vec a, Vec b) { return a * b; }
 BANYAN_INLINE Vec div(Vec a, Vec b) { return a / b; }
 BANYAN_INLINE Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }  // not std::fma, which is a slow function where the instruction is missing
 BANYAN_INLINE Vec fnma(Vec a, Vec b, Vec c) { return c - a * b; }
-BANYAN_INLINE Vec max(Vec a, Vec b) { return a > b ? a : b; }     // b if either is NaN
+BANYAN_INLINE Vec max(Vec a, Vec b) { return a > b ? a : b; }  // b if either is NaN
 BANYAN_INLINE Vec min(Vec a, Vec b) { return a < b ? a : b; }
 BANYAN_INLINE float reduce_add(Vec a) { return a; }
 BANYAN_INLINE float reduce_max(Vec a) { return a; }
@@ -51,9 +51,9 @@ BANYAN_INLINE float half(const void* at) {
   uint16_t bits;
   std::memcpy(&bits, at, sizeof bits);
   const uint32_t sign = (bits & 0x8000u) << 16, magnitude = bits & 0x7fffu;
-  if (magnitude >= 0x7c00u) return from_bits(sign | 0x7f800000u | ((magnitude & 0x3ffu) << 13));     // inf, NaN
-  if (magnitude >= 0x0400u) return from_bits(sign | ((magnitude << 13) + (uint32_t{112} << 23)));    // normal: 112 = 127 - 15
-  const float subnormal = static_cast<float>(magnitude) * 0x1p-24f;                                  // subnormal or 0
+  if (magnitude >= 0x7c00u) return from_bits(sign | 0x7f800000u | ((magnitude & 0x3ffu) << 13));   // inf, NaN
+  if (magnitude >= 0x0400u) return from_bits(sign | ((magnitude << 13) + (uint32_t{112} << 23)));  // normal: 112 = 127 - 15
+  const float subnormal = static_cast<float>(magnitude) * 0x1p-24f;                                // subnormal or 0
   return sign != 0 ? -subnormal : subnormal;
 }
 BANYAN_INLINE Vec load_f16(const void* at) { return half(at); }
@@ -63,10 +63,10 @@ BANYAN_INLINE void store_f16(void* at, Vec x) {
   const uint32_t sign = (bits >> 16) & 0x8000u, magnitude = bits & 0x7fffffffu;
   uint32_t result;
   if (magnitude > 0x7f800000u) result = 0x7e00u | ((magnitude >> 13) & 0x3ffu);  // NaN stays NaN
-  else if (magnitude >= 0x477ff000u) result = 0x7c00u;                             // 65520 and more round to inf
-  else if (magnitude >= 0x38800000u) {                                             // normal: round the 13 lost bits to even
+  else if (magnitude >= 0x477ff000u) result = 0x7c00u;                           // 65520 and more round to inf
+  else if (magnitude >= 0x38800000u) {                                           // normal: round the 13 lost bits to even
     result = (magnitude + 0xfffu + ((magnitude >> 13) & 1u) - (uint32_t{112} << 23)) >> 13;
-  } else {                                                                         // subnormal: adding 0.5 aligns the bits and rounds to even
+  } else {  // subnormal: adding 0.5 aligns the bits and rounds to even
     const volatile float aligned = from_bits(magnitude) + 0.5f;
     const float copy = aligned;
     std::memcpy(&result, &copy, sizeof result);

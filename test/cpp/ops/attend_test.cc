@@ -21,7 +21,8 @@ Cache make_cache(Random& random, DType dtype, int n_rows, int heads, int head_di
   Cache cache;
   cache.k = random_packed(random, dtype, int64_t{n_rows} * heads, head_dim, 0, spread);
   cache.v = random_packed(random, dtype, int64_t{n_rows} * heads, head_dim);
-  cache.view = {cache.k.data(), cache.v.data(), dtype, is_head_major ? head_dim : int64_t{heads} * head_dim, is_head_major ? int64_t{n_rows} * head_dim : head_dim};
+  cache.view = {cache.k.data(), cache.v.data(), dtype, is_head_major ? head_dim : int64_t{heads} * head_dim,
+      is_head_major ? int64_t{n_rows} * head_dim : head_dim};
   for (int n = 0; n < n_rows; ++n) {
     for (int g = 0; g < heads; ++g) {
       for (int c = 0; c < head_dim; ++c) {
@@ -39,21 +40,41 @@ void make_ranges(Random& random, const AttendCase& c, std::vector<int32_t>& begi
   for (int t = 0; t < c.tokens; ++t) {
     const int causal = std::max(1, c.keys - c.tokens + t + 1);
     switch (c.ranges) {
-      case Ranges::kCausal: begin.push_back(0); end.push_back(causal); break;
-      case Ranges::kWindow: begin.push_back(std::min(start, causal - 1)); end.push_back(causal); break;
-      case Ranges::kNodes: begin.push_back(t / 7 * 5 % c.keys); end.push_back(std::min(c.keys, begin.back() + t % 7 + 1)); break;
-      case Ranges::kRandom: begin.push_back(random.below(c.keys)); end.push_back(begin.back() + random.below(c.keys - begin.back() + 1)); break;
-      case Ranges::kSome: begin.push_back(0); end.push_back(t % 3 == 1 ? 0 : c.keys); break;
-      case Ranges::kEmpty: begin.push_back(5); end.push_back(t % 2 == 0 ? 5 : 3); break;
+      case Ranges::kCausal:
+        begin.push_back(0);
+        end.push_back(causal);
+        break;
+      case Ranges::kWindow:
+        begin.push_back(std::min(start, causal - 1));
+        end.push_back(causal);
+        break;
+      case Ranges::kNodes:
+        begin.push_back(t / 7 * 5 % c.keys);
+        end.push_back(std::min(c.keys, begin.back() + t % 7 + 1));
+        break;
+      case Ranges::kRandom:
+        begin.push_back(random.below(c.keys));
+        end.push_back(begin.back() + random.below(c.keys - begin.back() + 1));
+        break;
+      case Ranges::kSome:
+        begin.push_back(0);
+        end.push_back(t % 3 == 1 ? 0 : c.keys);
+        break;
+      case Ranges::kEmpty:
+        begin.push_back(5);
+        end.push_back(t % 2 == 0 ? 5 : 3);
+        break;
     }
   }
 }
 
-struct Expected { std::vector<double> oracle; std::vector<float> naive; };
+struct Expected {
+  std::vector<double> oracle;
+  std::vector<float> naive;
+};
 
 // Runs `op`, compares with the reference of `args` and with the same case under another number of threads.
-template <class Op>
-void check_case(Run& run, const std::string& what, AttendArgs args, const Cache& cache, Op op) {
+template <class Op> void check_case(Run& run, const std::string& what, AttendArgs args, const Cache& cache, Op op) {
   static std::map<std::string, Expected> expected;
   static std::map<std::string, std::vector<float>> outputs;
   if (expected.find(what) == expected.end()) {
@@ -80,8 +101,8 @@ void attend_suite(Run& run) {
     make_ranges(random, c, begin, end);
     const float scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim));
     const AttendArgs args{nullptr, q.data(), cache.view, begin.data(), end.data(), c.tokens, c.heads, c.kv_heads, c.head_dim, scale};
-    const std::string what = "attend " + std::to_string(i) + " T=" + std::to_string(c.tokens) + " H=" + std::to_string(c.heads) + " G=" + std::to_string(c.kv_heads) +
-                             " C=" + std::to_string(c.head_dim) + " N=" + std::to_string(c.keys);
+    const std::string what = "attend " + std::to_string(i) + " T=" + std::to_string(c.tokens) + " H=" + std::to_string(c.heads) +
+                             " G=" + std::to_string(c.kv_heads) + " C=" + std::to_string(c.head_dim) + " N=" + std::to_string(c.keys);
     check_case(run, what, args, cache, [&run](const AttendArgs& a) { attend(run.stream, a, 0); });
   }
 }

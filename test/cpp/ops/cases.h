@@ -8,19 +8,26 @@
 
 namespace banyan::test {
 
-inline constexpr DType kWeightTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16, DType::kQ8_0,
-                                         DType::kQ4_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
+inline constexpr DType kWeightTypes[] = {
+    DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
 
 // ---- tests ----
 
-struct GemmCase { DType dtype; int tokens; int64_t rows, cols; bool has_bias, is_accumulated; int misalignment; };
+struct GemmCase {
+  DType dtype;
+  int tokens;
+  int64_t rows, cols;
+  bool has_bias, is_accumulated;
+  int misalignment;
+};
 
 inline std::vector<GemmCase> gemm_cases() {
   std::vector<GemmCase> cases;
   for (const DType dtype : kWeightTypes) {
     const bool is_plain = traits(dtype).block_size == 1;
     const int64_t block = traits(dtype).block_size;
-    const std::vector<int64_t> cols = is_plain ? std::vector<int64_t>{1, 3, 15, 17, 64, 255, 257} : std::vector<int64_t>{block, 3 * block, 288 / block * block + block};
+    const std::vector<int64_t> cols =
+        is_plain ? std::vector<int64_t>{1, 3, 15, 17, 64, 255, 257} : std::vector<int64_t>{block, 3 * block, 288 / block * block + block};
     for (const int64_t n_cols : cols) {
       for (const int tokens : {0, 1, 2, 3, 4, 7, 8, 9, 13, 49}) {
         for (const int64_t rows : {0, 1, 31, 33, 129}) {
@@ -38,7 +45,13 @@ inline std::vector<GemmCase> gemm_cases() {
 
 enum class Ranges { kCausal, kWindow, kNodes, kRandom, kSome, kEmpty };  // kNodes: runs of tokens with their own begin; kSome: every third empty
 
-struct AttendCase { DType dtype; int tokens, heads, kv_heads, head_dim, keys; Ranges ranges; bool is_head_major; float spread; };
+struct AttendCase {
+  DType dtype;
+  int tokens, heads, kv_heads, head_dim, keys;
+  Ranges ranges;
+  bool is_head_major;
+  float spread;
+};
 
 inline std::vector<AttendCase> attend_cases() {
   std::vector<AttendCase> cases;
@@ -48,50 +61,87 @@ inline std::vector<AttendCase> attend_cases() {
       for (const int keys : {1, 15, 63, 65, 200}) {
         const int i = static_cast<int>(cases.size());
         constexpr int kHeads[][2] = {{1, 1}, {4, 2}, {6, 2}, {8, 1}, {7, 1}};
-        cases.push_back({i % 2 == 0 ? DType::kF32 : DType::kF16, tokens, kHeads[i % 5][0], kHeads[i % 5][1], head_dim, keys, kRanges[i % 4 + (i % 7 == 0)], i % 3 == 0, 1.0f});
+        cases.push_back({i % 2 == 0 ? DType::kF32 : DType::kF16, tokens, kHeads[i % 5][0], kHeads[i % 5][1], head_dim, keys,
+            kRanges[i % 4 + (i % 7 == 0)], i % 3 == 0, 1.0f});
       }
     }
   }
-  cases.push_back({DType::kF16, 1, 8, 2, 64, 3000, Ranges::kCausal, false, 1.0f});    // few queries, many keys: splits
+  cases.push_back({DType::kF16, 1, 8, 2, 64, 3000, Ranges::kCausal, false, 1.0f});  // few queries, many keys: splits
   cases.push_back({DType::kF32, 5, 4, 1, 128, 2500, Ranges::kRandom, true, 1.0f});
   cases.push_back({DType::kF32, 3, 2, 2, 80, 1100, Ranges::kSome, true, 1.0f});
-  cases.push_back({DType::kF16, 4, 100, 1, 16, 130, Ranges::kCausal, false, 1.0f});   // a group larger than a tile
-  cases.push_back({DType::kF32, 9, 4, 2, 32, 300, Ranges::kCausal, false, 40.0f});    // scores of hundreds: most weights vanish
+  cases.push_back({DType::kF16, 4, 100, 1, 16, 130, Ranges::kCausal, false, 1.0f});  // a group larger than a tile
+  cases.push_back({DType::kF32, 9, 4, 2, 32, 300, Ranges::kCausal, false, 40.0f});   // scores of hundreds: most weights vanish
   cases.push_back({DType::kF32, 4, 4, 2, 256, 70, Ranges::kWindow, false, 1.0f});
   cases.push_back({DType::kF32, 2, 1, 1, 1024, 70, Ranges::kWindow, false, 1.0f});
   cases.push_back({DType::kF32, 6, 4, 2, 64, 90, Ranges::kEmpty, false, 1.0f});
   return cases;
 }
 
-struct InjectCase { DType dtype; int tokens, heads, kv_heads, head_dim, slots; };
+struct InjectCase {
+  DType dtype;
+  int tokens, heads, kv_heads, head_dim, slots;
+};
 
 inline constexpr InjectCase kInjectCases[] = {
-    {DType::kF16, 1, 32, 8, 128, 4 * 128 + 3}, {DType::kF32, 1, 4, 4, 64, 1}, {DType::kF32, 7, 4, 2, 64, 31},   {DType::kF16, 33, 6, 2, 80, 97},
-    {DType::kF16, 2, 8, 8, 16, 1500},          {DType::kF32, 3, 4, 2, 32, 0}, {DType::kF32, 0, 4, 2, 32, 100}, {DType::kF32, 65, 2, 1, 8, 129},
+    {DType::kF16, 1, 32, 8, 128, 4 * 128 + 3},
+    {DType::kF32, 1, 4, 4, 64, 1},
+    {DType::kF32, 7, 4, 2, 64, 31},
+    {DType::kF16, 33, 6, 2, 80, 97},
+    {DType::kF16, 2, 8, 8, 16, 1500},
+    {DType::kF32, 3, 4, 2, 32, 0},
+    {DType::kF32, 0, 4, 2, 32, 100},
+    {DType::kF32, 65, 2, 1, 8, 129},
 };
 
-struct RowsCase { int rows, dim; };  // embed, norm, gather, pool, swiglu
+struct RowsCase {
+  int rows, dim;
+};  // embed, norm, gather, pool, swiglu
 
-inline constexpr RowsCase kRowsCases[] = {{0, 8},  {1, 1},  {1, 3},   {2, 4},   {3, 5},   {5, 7},    {4, 8},    {3, 9},    {2, 15},
-                                          {7, 16}, {3, 17}, {2, 63}, {5, 100}, {2, 128}, {40, 1000}, {9, 4096}, {300, 257}};
+inline constexpr RowsCase kRowsCases[] = {{0, 8}, {1, 1}, {1, 3}, {2, 4}, {3, 5}, {5, 7}, {4, 8}, {3, 9}, {2, 15}, {7, 16}, {3, 17}, {2, 63},
+    {5, 100}, {2, 128}, {40, 1000}, {9, 4096}, {300, 257}};
 
-struct RopeCase { int tokens, heads, head_dim; bool is_interleaved; float magnitude; int first_position; };
+struct RopeCase {
+  int tokens, heads, head_dim;
+  bool is_interleaved;
+  float magnitude;
+  int first_position;
+};
 
 inline constexpr RopeCase kRopeCases[] = {
-    {0, 2, 8, false, 1.0f, 0},    {1, 1, 2, false, 1.0f, 1},     {3, 2, 6, true, 1.0f, 5},     {5, 3, 10, false, 1.25f, 100},
-    {2, 4, 64, false, 1.0f, 900}, {7, 2, 80, true, 1.1f, 32000}, {4, 8, 128, false, 1.0f, 1 << 20}, {300, 4, 64, false, 1.0f, 0},
+    {0, 2, 8, false, 1.0f, 0},
+    {1, 1, 2, false, 1.0f, 1},
+    {3, 2, 6, true, 1.0f, 5},
+    {5, 3, 10, false, 1.25f, 100},
+    {2, 4, 64, false, 1.0f, 900},
+    {7, 2, 80, true, 1.1f, 32000},
+    {4, 8, 128, false, 1.0f, 1 << 20},
+    {300, 4, 64, false, 1.0f, 0},
 };
 
-struct StoreCase { DType dtype; int tokens, heads, head_dim; bool is_head_major; };
+struct StoreCase {
+  DType dtype;
+  int tokens, heads, head_dim;
+  bool is_head_major;
+};
 
 inline constexpr StoreCase kStoreCases[] = {
-    {DType::kF32, 0, 1, 8, false}, {DType::kF32, 3, 2, 6, false},  {DType::kF16, 1, 1, 2, false},  {DType::kF16, 5, 3, 10, true},
-    {DType::kF16, 7, 2, 64, true}, {DType::kF16, 90, 4, 80, false}, {DType::kF32, 90, 4, 128, true}, {DType::kF16, 2, 1, 30, false},
+    {DType::kF32, 0, 1, 8, false},
+    {DType::kF32, 3, 2, 6, false},
+    {DType::kF16, 1, 1, 2, false},
+    {DType::kF16, 5, 3, 10, true},
+    {DType::kF16, 7, 2, 64, true},
+    {DType::kF16, 90, 4, 80, false},
+    {DType::kF32, 90, 4, 128, true},
+    {DType::kF16, 2, 1, 30, false},
 };
 
 // ---- bench: shapes of a 1B Llama (2048 wide, 8192 inner, 32 and 8 heads of 64) and one of an 8B ----
 
-struct GemmBench { DType dtype; int tokens; int64_t rows, cols; };
+struct GemmBench {
+  DType dtype;
+  int tokens;
+  int64_t rows, cols;
+};
 
 inline std::vector<GemmBench> gemm_benches() {
   std::vector<GemmBench> cases;
@@ -105,12 +155,17 @@ inline std::vector<GemmBench> gemm_benches() {
 }
 
 inline constexpr AttendCase kAttendBenches[] = {
-    {DType::kF16, 512, 32, 8, 64, 512, Ranges::kCausal, true, 1.0f},   {DType::kF16, 512, 32, 8, 64, 4096, Ranges::kCausal, true, 1.0f},
-    {DType::kF16, 512, 32, 8, 128, 4096, Ranges::kCausal, true, 1.0f}, {DType::kF16, 512, 8, 8, 64, 4096, Ranges::kCausal, true, 1.0f},
-    {DType::kF16, 1, 32, 8, 64, 8192, Ranges::kCausal, true, 1.0f},    {DType::kF32, 1, 32, 8, 64, 8192, Ranges::kCausal, true, 1.0f},
-    {DType::kF16, 1, 32, 8, 128, 8192, Ranges::kCausal, true, 1.0f},   {DType::kF16, 1, 32, 32, 128, 8192, Ranges::kCausal, true, 1.0f},
+    {DType::kF16, 512, 32, 8, 64, 512, Ranges::kCausal, true, 1.0f},
+    {DType::kF16, 512, 32, 8, 64, 4096, Ranges::kCausal, true, 1.0f},
+    {DType::kF16, 512, 32, 8, 128, 4096, Ranges::kCausal, true, 1.0f},
+    {DType::kF16, 512, 8, 8, 64, 4096, Ranges::kCausal, true, 1.0f},
+    {DType::kF16, 1, 32, 8, 64, 8192, Ranges::kCausal, true, 1.0f},
+    {DType::kF32, 1, 32, 8, 64, 8192, Ranges::kCausal, true, 1.0f},
+    {DType::kF16, 1, 32, 8, 128, 8192, Ranges::kCausal, true, 1.0f},
+    {DType::kF16, 1, 32, 32, 128, 8192, Ranges::kCausal, true, 1.0f},
 };
 
-inline constexpr InjectCase kInjectBenches[] = {{DType::kF16, 1, 32, 8, 64, 4096}, {DType::kF16, 256, 32, 8, 64, 4096}, {DType::kF16, 1, 32, 8, 128, 32768}};
+inline constexpr InjectCase kInjectBenches[] = {
+    {DType::kF16, 1, 32, 8, 64, 4096}, {DType::kF16, 256, 32, 8, 64, 4096}, {DType::kF16, 1, 32, 8, 128, 32768}};
 
 }  // namespace banyan::test

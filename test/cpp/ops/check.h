@@ -14,7 +14,9 @@
 
 namespace banyan::test {
 
-struct Tally { int passed = 0, failed = 0; };
+struct Tally {
+  int passed = 0, failed = 0;
+};
 
 inline double largest_difference(const std::vector<float>& a, const std::vector<double>& b) {
   double largest = 0;
@@ -31,7 +33,7 @@ struct Run {
   Stream stream;
   std::string place;  // "avx2, 3 threads"
   Tally tally;
-  double worst = 0;   // largest error / tolerance seen
+  double worst = 0;  // largest error / tolerance seen
 
   void check(bool is_right, const std::string& what) {
     ++(is_right ? tally.passed : tally.failed);

@@ -86,14 +86,30 @@ inline Packed random_packed(Random& random, DType dtype, int64_t rows, int64_t c
   for (size_t i = 0; i + block_bytes <= n_bytes; i += block_bytes) {
     uint8_t* block = at + i;
     const float value = scale * random.uniform();
-    if (dtype == DType::kF32) { std::memcpy(block, &value, 4); continue; }
-    if (dtype == DType::kF16) { const uint16_t bits = nearest_half(value); std::memcpy(block, &bits, 2); continue; }
-    if (dtype == DType::kBF16) { std::memcpy(block, reinterpret_cast<const uint8_t*>(&value) + 2, 2); continue; }
+    if (dtype == DType::kF32) {
+      std::memcpy(block, &value, 4);
+      continue;
+    }
+    if (dtype == DType::kF16) {
+      const uint16_t bits = nearest_half(value);
+      std::memcpy(block, &bits, 2);
+      continue;
+    }
+    if (dtype == DType::kBF16) {
+      std::memcpy(block, reinterpret_cast<const uint8_t*>(&value) + 2, 2);
+      continue;
+    }
     for (size_t j = 0; j < block_bytes; ++j) block[j] = static_cast<uint8_t>(random.next());
     if (dtype == DType::kQ8_0) put_half(block, scale / 127);
     if (dtype == DType::kQ4_0) put_half(block, scale / 8);
-    if (dtype == DType::kQ4_K) { put_half(block, scale / 480); put_half(block + 2, scale / 64); }
-    if (dtype == DType::kQ5_K) { put_half(block, scale / 960); put_half(block + 2, scale / 64); }
+    if (dtype == DType::kQ4_K) {
+      put_half(block, scale / 480);
+      put_half(block + 2, scale / 64);
+    }
+    if (dtype == DType::kQ5_K) {
+      put_half(block, scale / 960);
+      put_half(block + 2, scale / 64);
+    }
     if (dtype == DType::kQ6_K) put_half(block + 208, scale / 2048);
   }
   return packed;

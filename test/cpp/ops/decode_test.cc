@@ -45,13 +45,16 @@ Tally decode_suite() {
 
   // d = 1, dmin = 1; scale of group 1 = 5, its minimum 3; scale of group 6 = 0b100110 (38), its minimum 0b010001 (17).
   std::vector<uint8_t> q4k(144);
-  q4k[0] = kOneLow; q4k[1] = kOneHigh; q4k[2] = kOneLow; q4k[3] = kOneHigh;
+  q4k[0] = kOneLow;
+  q4k[1] = kOneHigh;
+  q4k[2] = kOneLow;
+  q4k[3] = kOneHigh;
   q4k[4 + 1] = 5;
   q4k[4 + 5] = 3;
-  q4k[4 + 10] = 0x16;      // low nibble: scale of group 6; high: its minimum
-  q4k[4 + 2] = 0b10 << 6;  // upper bits of that scale
-  q4k[4 + 6] = 0b01 << 6;  // and of that minimum
-  q4k[16 + 7] = 0x40;      // group 1, element 7: 4
+  q4k[4 + 10] = 0x16;        // low nibble: scale of group 6; high: its minimum
+  q4k[4 + 2] = 0b10 << 6;    // upper bits of that scale
+  q4k[4 + 6] = 0b01 << 6;    // and of that minimum
+  q4k[16 + 7] = 0x40;        // group 1, element 7: 4
   q4k[16 + 96 + 31] = 0x0b;  // group 6, element 31: 11
   expect(tally, DType::kQ4_K, q4k, 32 + 7, 5 * 4 - 3);
   expect(tally, DType::kQ4_K, q4k, 32 + 8, -3);
@@ -62,22 +65,23 @@ Tally decode_suite() {
   std::copy(q4k.begin(), q4k.begin() + 16, q5k.begin());
   q5k[48 + 7] = 0x40;
   q5k[48 + 96 + 31] = 0x0b;
-  q5k[16 + 7] = 1 << 1;    // fifth bit of group 1, element 7
-  q5k[16 + 31] = 1 << 6;   // of group 6, element 31
+  q5k[16 + 7] = 1 << 1;   // fifth bit of group 1, element 7
+  q5k[16 + 31] = 1 << 6;  // of group 6, element 31
   expect(tally, DType::kQ5_K, q5k, 32 + 7, 5 * 20 - 3);
   expect(tally, DType::kQ5_K, q5k, 192 + 31, 38 * 27 - 17);
   expect(tally, DType::kQ5_K, q5k, 32 + 8, -3);
 
   std::vector<uint8_t> q6k(210);
-  q6k[208] = kOneLow; q6k[209] = kOneHigh;
-  q6k[192 + 0] = 2;         // scale of elements 0-15
-  q6k[192 + 15] = 0xfd;     // -3: of elements 240-255
-  q6k[192 + 3] = 7;         // of elements 48-63
-  q6k[0] = 0x05;            // element 0: low nibble
-  q6k[128 + 0] = 0b11;      // its upper bits
-  q6k[64 + 32 + 31] = 0x90; // element 255: high nibble 9
+  q6k[208] = kOneLow;
+  q6k[209] = kOneHigh;
+  q6k[192 + 0] = 2;          // scale of elements 0-15
+  q6k[192 + 15] = 0xfd;      // -3: of elements 240-255
+  q6k[192 + 3] = 7;          // of elements 48-63
+  q6k[0] = 0x05;             // element 0: low nibble
+  q6k[128 + 0] = 0b11;       // its upper bits
+  q6k[64 + 32 + 31] = 0x90;  // element 255: high nibble 9
   q6k[128 + 32 + 31] = 0b10 << 6;
-  q6k[32 + 20] = 0x0f;      // element 52
+  q6k[32 + 20] = 0x0f;  // element 52
   q6k[128 + 20] = 0b01 << 2;
   expect(tally, DType::kQ6_K, q6k, 0, 2 * (5 + 48 - 32));
   expect(tally, DType::kQ6_K, q6k, 255, -3 * (9 + 32 - 32));
@@ -120,7 +124,8 @@ void gather_suite(Run& run) {
       bool is_equal = true;
       for (size_t i = 0; i < out.size(); ++i) {
         const auto row = static_cast<size_t>(rows[i / static_cast<size_t>(c.dim)]);
-        is_equal = is_equal && out[i] == static_cast<float>(element(dtype, x.data() + row * row_bytes(dtype, c.dim), static_cast<int64_t>(i) % c.dim));
+        is_equal =
+            is_equal && out[i] == static_cast<float>(element(dtype, x.data() + row * row_bytes(dtype, c.dim), static_cast<int64_t>(i) % c.dim));
       }
       run.check(is_equal, std::string("gather ") + traits(dtype).name + " dim " + std::to_string(c.dim));
     }

@@ -18,7 +18,9 @@ extern "C" const char* __tsan_default_options() { return "allocator_may_return_n
 namespace banyan::test {
 namespace {
 
-struct Counters { std::vector<std::atomic<int>> hits; };
+struct Counters {
+  std::vector<std::atomic<int>> hits;
+};
 
 void hit(const void* context, int index, std::byte* scratch) noexcept {
   scratch[0] = scratch[Threads::kScratchBytes - 1] = std::byte{1};  // scratch is private: a race detector would see otherwise
@@ -30,13 +32,10 @@ void expect(Tally& tally, bool is_right, const char* what) {
   if (!is_right) std::printf("  FAILED: %s\n", what);
 }
 
-template <class F>
-bool throws(Code code, F&& body) {
+template <class F> bool throws(Code code, F&& body) {
   try {
     body();
-  } catch (const Error& error) {
-    return error.code == code;
-  }
+  } catch (const Error& error) { return error.code == code; }
   return false;
 }
 
@@ -47,7 +46,8 @@ Tally threads_suite() {
   for (const int n_threads : {1, 2, 3, 8}) {
     Threads threads(n_threads);
     for (int round = 0; round < 300; ++round) {
-      Counters first{std::vector<std::atomic<int>>(static_cast<size_t>(round % 40))}, second{std::vector<std::atomic<int>>(static_cast<size_t>(round % 7))};
+      Counters first{std::vector<std::atomic<int>>(static_cast<size_t>(round % 40))},
+          second{std::vector<std::atomic<int>>(static_cast<size_t>(round % 7))};
       const Threads::Phase phases[] = {{round % 40, hit, &first}, {round % 7, hit, &second}};
       threads.run(phases, 2);
       bool is_once = true;

@@ -10,13 +10,17 @@
 namespace banyan::test {
 namespace {
 
-struct Expected { std::vector<double> oracle; double naive_error; };
+struct Expected {
+  std::vector<double> oracle;
+  double naive_error;
+};
 
 // Naive code may be right by luck in few outputs: its error is always taken over at least this many rows of weights.
 constexpr int64_t kNaiveRows = 64;
 
 std::string describe(const GemmCase& c) {
-  return std::string("gemm ") + traits(c.dtype).name + " T=" + std::to_string(c.tokens) + " N=" + std::to_string(c.rows) + " K=" + std::to_string(c.cols);
+  return std::string("gemm ") + traits(c.dtype).name + " T=" + std::to_string(c.tokens) + " N=" + std::to_string(c.rows) +
+         " K=" + std::to_string(c.cols);
 }
 
 }  // namespace
@@ -36,8 +40,8 @@ void gemm_suite(Run& run) {
       const std::vector<double> weights = elements(c.dtype, w.data(), n_naive, c.cols);
       const std::vector<float> zeros(static_cast<size_t>(c.tokens * n_naive));
       expected[i] = {gemm<double>(before, x, weights, bias_data, c.tokens, c.rows, c.cols, c.is_accumulated),
-                     largest_difference(gemm<float>(zeros, x, weights, bias_data, c.tokens, n_naive, c.cols, c.is_accumulated),
-                                        gemm<double>(zeros, x, weights, bias_data, c.tokens, n_naive, c.cols, c.is_accumulated))};
+          largest_difference(gemm<float>(zeros, x, weights, bias_data, c.tokens, n_naive, c.cols, c.is_accumulated),
+              gemm<double>(zeros, x, weights, bias_data, c.tokens, n_naive, c.cols, c.is_accumulated))};
     }
     std::vector<float> out = c.is_accumulated ? before : std::vector<float>(before.size(), NAN);
     gemm(run.stream, {out.data(), x.data(), {w.data(), c.dtype, c.rows, c.cols}, bias_data, c.tokens, c.is_accumulated});

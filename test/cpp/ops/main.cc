@@ -7,13 +7,19 @@ using namespace banyan::test;
 
 namespace {
 
-struct Named { const char* name; Suite suite; };
+struct Named {
+  const char* name;
+  Suite suite;
+};
 
-constexpr Named kSuites[] = {{"embed", embed_suite},   {"norm", norm_suite},     {"gemm", gemm_suite},     {"rope", rope_suite},
-                             {"store", store_suite},   {"attend", attend_suite}, {"inject", inject_suite}, {"gather", gather_suite},
-                             {"pool", pool_suite},     {"swiglu", swiglu_suite}, {"cancel", cancel_suite}};
+constexpr Named kSuites[] = {{"embed", embed_suite}, {"norm", norm_suite}, {"gemm", gemm_suite}, {"rope", rope_suite}, {"store", store_suite},
+    {"attend", attend_suite}, {"inject", inject_suite}, {"gather", gather_suite}, {"pool", pool_suite}, {"swiglu", swiglu_suite},
+    {"cancel", cancel_suite}};
 
-struct NamedOnce { const char* name; Tally (*suite)(); };
+struct NamedOnce {
+  const char* name;
+  Tally (*suite)();
+};
 
 constexpr NamedOnce kOnce[] = {{"threads", threads_suite}, {"device", device_suite}, {"decode", decode_suite}};
 
@@ -28,7 +34,10 @@ bool is_wanted(const char* name, int n_args, char** args) {
 
 int main(int n_args, char** args) {
   Tally total;
-  const auto count = [&total](const Tally& tally) { total.passed += tally.passed; total.failed += tally.failed; };
+  const auto count = [&total](const Tally& tally) {
+    total.passed += tally.passed;
+    total.failed += tally.failed;
+  };
   for (const NamedOnce& once : kOnce) {
     if (!is_wanted(once.name, n_args, args)) continue;
     const Tally tally = once.suite();

@@ -13,9 +13,7 @@ namespace banyan::test {
 
 // ---- decoders, element by element, written from the description of the formats ----
 
-inline double half_at(const uint8_t* at) {
-  return half_value(static_cast<uint16_t>(at[0] | at[1] << 8));
-}
+inline double half_at(const uint8_t* at) { return half_value(static_cast<uint16_t>(at[0] | at[1] << 8)); }
 
 // 6-bit scale (part 0) or minimum (part 1) `group` of the 12 bytes of Q4_K / Q5_K: groups 0-3 have their low 6 bits in byte group + 4 * part;
 // groups 4-7 have 4 bits in a nibble of byte 8 + group - 4 and the upper 2 bits in the top of byte group - 4 + 4 * part.
@@ -60,21 +58,22 @@ inline double element(DType dtype, const uint8_t* row, int64_t i) {
 inline std::vector<double> elements(DType dtype, const uint8_t* data, int64_t rows, int64_t cols) {
   std::vector<double> values(static_cast<size_t>(rows * cols));
   for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t c = 0; c < cols; ++c) values[static_cast<size_t>(r * cols + c)] = element(dtype, data + row_bytes(dtype, cols) * static_cast<size_t>(r), c);
+    for (int64_t c = 0; c < cols; ++c)
+      values[static_cast<size_t>(r * cols + c)] = element(dtype, data + row_bytes(dtype, cols) * static_cast<size_t>(r), c);
   }
   return values;
 }
 
 // ---- ops; `Real` is the type of every intermediate result ----
 
-template <class Real>
-std::vector<Real> gemm(const std::vector<float>& before, const std::vector<float>& x, const std::vector<double>& w, const float* bias, int64_t tokens,
-                       int64_t rows, int64_t cols, bool is_accumulated) {
+template <class Real> std::vector<Real> gemm(const std::vector<float>& before, const std::vector<float>& x, const std::vector<double>& w,
+    const float* bias, int64_t tokens, int64_t rows, int64_t cols, bool is_accumulated) {
   std::vector<Real> out(static_cast<size_t>(tokens * rows));
   for (int64_t t = 0; t < tokens; ++t) {
     for (int64_t r = 0; r < rows; ++r) {
       Real sum = 0;
-      for (int64_t c = 0; c < cols; ++c) sum += static_cast<Real>(x[static_cast<size_t>(t * cols + c)]) * static_cast<Real>(w[static_cast<size_t>(r * cols + c)]);
+      for (int64_t c = 0; c < cols; ++c)
+        sum += static_cast<Real>(x[static_cast<size_t>(t * cols + c)]) * static_cast<Real>(w[static_cast<size_t>(r * cols + c)]);
       const auto at = static_cast<size_t>(t * rows + r);
       if (bias != nullptr) sum += static_cast<Real>(bias[r]);
       out[at] = sum + (is_accumulated ? static_cast<Real>(before[at]) : Real{0});
@@ -83,21 +82,20 @@ std::vector<Real> gemm(const std::vector<float>& before, const std::vector<float
   return out;
 }
 
-template <class Real>
-std::vector<Real> norm(const NormArgs& a) {
+template <class Real> std::vector<Real> norm(const NormArgs& a) {
   std::vector<Real> out(static_cast<size_t>(a.n_rows) * static_cast<size_t>(a.dim));
   for (int64_t r = 0; r < a.n_rows; ++r) {
     Real sum = 0;
     for (int c = 0; c < a.dim; ++c) sum += static_cast<Real>(a.x[r * a.dim + c]) * static_cast<Real>(a.x[r * a.dim + c]);
     const Real scale = Real{1} / std::sqrt(sum / static_cast<Real>(a.dim) + static_cast<Real>(a.eps));
-    for (int c = 0; c < a.dim; ++c) out[static_cast<size_t>(r * a.dim + c)] = static_cast<Real>(a.x[r * a.dim + c]) * scale * static_cast<Real>(a.weight[c]);
+    for (int c = 0; c < a.dim; ++c)
+      out[static_cast<size_t>(r * a.dim + c)] = static_cast<Real>(a.x[r * a.dim + c]) * scale * static_cast<Real>(a.weight[c]);
   }
   return out;
 }
 
 // The naive form too takes its angle in double, as the op promises; only sine, cosine and the products are float then.
-template <class Real>
-std::vector<Real> rope(const RopeArgs& a) {
+template <class Real> std::vector<Real> rope(const RopeArgs& a) {
   std::vector<Real> out(static_cast<size_t>(a.n_tokens) * static_cast<size_t>(a.n_heads) * static_cast<size_t>(a.head_dim));
   for (int64_t row = 0; row < int64_t{a.n_tokens} * a.n_heads; ++row) {
     for (int m = 0; m < a.head_dim / 2; ++m) {
@@ -113,8 +111,7 @@ std::vector<Real> rope(const RopeArgs& a) {
 }
 
 // Row by row, scores first; keys[n, g, c] and values given as numbers, dense.
-template <class Real>
-std::vector<Real> attend(const AttendArgs& a, const std::vector<double>& keys, const std::vector<double>& values) {
+template <class Real> std::vector<Real> attend(const AttendArgs& a, const std::vector<double>& keys, const std::vector<double>& values) {
   std::vector<Real> out(static_cast<size_t>(a.n_tokens) * static_cast<size_t>(a.n_heads) * static_cast<size_t>(a.head_dim));
   const int group = a.n_heads / a.n_kv_heads;
   for (int64_t row = 0; row < int64_t{a.n_tokens} * a.n_heads; ++row) {
@@ -125,22 +122,23 @@ std::vector<Real> attend(const AttendArgs& a, const std::vector<double>& keys, c
     Real highest = -std::numeric_limits<Real>::infinity(), total = 0;
     for (int n = 0; n < n_keys; ++n) {
       Real sum = 0;
-      for (int c = 0; c < a.head_dim; ++c) sum += static_cast<Real>(a.q[row * a.head_dim + c]) * static_cast<Real>(keys[at(n) + static_cast<size_t>(c)]);
+      for (int c = 0; c < a.head_dim; ++c)
+        sum += static_cast<Real>(a.q[row * a.head_dim + c]) * static_cast<Real>(keys[at(n) + static_cast<size_t>(c)]);
       scores[static_cast<size_t>(n)] = sum * static_cast<Real>(a.scale);
       highest = std::max(highest, scores[static_cast<size_t>(n)]);
     }
     for (Real& score : scores) total += score = std::exp(score - highest);
     for (int n = 0; n < n_keys; ++n) {
       for (int c = 0; c < a.head_dim; ++c) {
-        out[static_cast<size_t>(row * a.head_dim + c)] += scores[static_cast<size_t>(n)] / total * static_cast<Real>(values[at(n) + static_cast<size_t>(c)]);
+        out[static_cast<size_t>(row * a.head_dim + c)] +=
+            scores[static_cast<size_t>(n)] / total * static_cast<Real>(values[at(n) + static_cast<size_t>(c)]);
       }
     }
   }
   return out;
 }
 
-template <class Real>
-std::vector<Real> pool(const PoolArgs& a) {
+template <class Real> std::vector<Real> pool(const PoolArgs& a) {
   std::vector<Real> out(static_cast<size_t>(a.n_groups * a.dim));
   for (int64_t i = 0; i < a.n_groups; ++i) {
     for (int64_t c = 0; c < a.dim; ++c) {
@@ -152,8 +150,7 @@ std::vector<Real> pool(const PoolArgs& a) {
   return out;
 }
 
-template <class Real>
-std::vector<Real> swiglu(const SwigluArgs& a) {
+template <class Real> std::vector<Real> swiglu(const SwigluArgs& a) {
   std::vector<Real> out(static_cast<size_t>(a.n));
   for (int64_t i = 0; i < a.n; ++i) {
     const Real gate = static_cast<Real>(a.gate[i]);

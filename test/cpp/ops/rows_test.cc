@@ -47,11 +47,13 @@ void store_suite(Run& run) {
     constexpr int kCacheRows = 100;
     std::vector<float> x = random.floats(static_cast<size_t>(c.tokens * c.heads * c.head_dim));
     for (size_t i = 0; i < x.size(); ++i) {
-      constexpr float kSpecial[] = {65519.9f, 65520.0f, 1e9f, -1e9f, 0x1p-24f, 0x1p-25f, 0x1.8p-25f, -0x1.004p-14f, 1.0f + 0x1p-11f, 1.0f + 0x1.8p-10f, -0.0f, 0x1.ffcp-15f};
+      constexpr float kSpecial[] = {
+          65519.9f, 65520.0f, 1e9f, -1e9f, 0x1p-24f, 0x1p-25f, 0x1.8p-25f, -0x1.004p-14f, 1.0f + 0x1p-11f, 1.0f + 0x1.8p-10f, -0.0f, 0x1.ffcp-15f};
       if (i % 3 == 1) x[i] = kSpecial[random.below(12)];
       if (i % 7 == 2) x[i] *= 0x1p-15f;
     }
-    const int64_t row_stride = c.is_head_major ? c.head_dim : c.heads * c.head_dim, head_stride = c.is_head_major ? kCacheRows * c.head_dim : c.head_dim;
+    const int64_t row_stride = c.is_head_major ? c.head_dim : c.heads * c.head_dim,
+                  head_stride = c.is_head_major ? kCacheRows * c.head_dim : c.head_dim;
     std::vector<int32_t> rows(static_cast<size_t>(c.tokens));
     for (size_t t = 0; t < rows.size(); ++t) rows[t] = static_cast<int32_t>((t * 37 + 11) % kCacheRows);
     const size_t n_elements = static_cast<size_t>(kCacheRows * c.heads * c.head_dim);
