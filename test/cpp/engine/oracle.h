@@ -260,7 +260,7 @@ template <class Real> class Oracle {
     return multiply(toy_.cross[layer].q, normed(x.back(), toy_.cross[layer].norm));
   }
 
-  // Each chunk read as a whole; keys turned by the chunk's index, the query by chunks + 1. Per head standardized over all tokens; the best head counts.
+  // Each chunk read as a whole; keys turned by the chunk's index, the query by chunks + 1. Per head standardized over all tokens; the best head counts, of those named.
   void score_tokens(std::vector<Chunk>& chunks, Row query) const {
     const Shape& s = toy_.lower.shape;
     const auto layer = static_cast<size_t>(spec_.selection_layer), d = static_cast<size_t>(s.head_dim),
@@ -282,6 +282,8 @@ template <class Real> class Oracle {
     }
     std::vector<double> best(keys.size(), -std::numeric_limits<double>::infinity());
     for (size_t h = 0; h < heads; ++h) {
+      const std::vector<int>& named = spec_.selection_heads;
+      if (!named.empty() && std::find(named.begin(), named.end(), static_cast<int>(h)) == named.end()) continue;
       const size_t g = h / (heads / static_cast<size_t>(s.n_kv_heads));
       std::vector<double> products;
       double mean = 0, variance = 0;

@@ -215,6 +215,8 @@ TEST(oracle_token_keys) {
           question.query_index = layer == 1 ? 4 : -1;
           compare_loaded(run, spec, question, what, DType::kF32);
           compare_loaded(run, spec, question, what, DType::kF16);
+          spec.selection_heads = {spec.upper.n_heads - 1};
+          compare_loaded(run, spec, question, what + ", last head");
         }
       }
     }

@@ -129,6 +129,8 @@ std::string tree_json(const ToySpec& spec) {
        << R"(","chunk_size":)" << spec.chunk_size << R"(,"do_retrieval":)" << (spec.do_retrieval ? "true" : "false") << R"(,"semantics":")"
        << kSemantics[static_cast<int>(spec.semantics)] << R"(","slot_kind":")" << (spec.slot_kind == SlotKind::kMean ? "mean" : "strided") << '"';
   if (spec.selection == SelectionRule::kTokenKeys) json << R"(,"selection":"token_keys","selection_layer":)" << spec.selection_layer;
+  for (size_t i = 0; i < spec.selection_heads.size(); ++i) json << (i == 0 ? R"(,"selection_heads":[)" : ",") << spec.selection_heads[i];
+  if (!spec.selection_heads.empty()) json << ']';
   if (spec.lower) json << R"(,"encoder_config":{)" << shape_json(*spec.lower, spec.vocab) << '}';
   return json.str();
 }
@@ -154,6 +156,7 @@ class ToyFiles : public ModelFiles {
     tree.do_retrieval = spec.do_retrieval;
     tree.selection = spec.selection;
     tree.selection_layer = spec.selection_layer;
+    tree.selection_heads = spec.selection_heads;
     fingerprint = std::string(31, '0') + static_cast<char>('0' + spec.seed % 10);
   }
 

@@ -54,6 +54,7 @@ struct ToySpec {
   bool do_retrieval = true;
   SelectionRule selection = SelectionRule::kCosine;
   int selection_layer = 0;
+  std::vector<int> selection_heads;  // empty: all
   uint64_t seed = 1;
   Keep keep() const { return parse_keep(last_p); }
 };

@@ -121,6 +121,13 @@ TEST(checkpoint_keys) {
   CHECK_THROWS(kBadAdapter, "\"last_p\"", with({{"last_p", "true"}}));
   CHECK_THROWS(kBadAdapter, "semantics", with({{"semantics", "\"else\""}}));
   CHECK_THROWS(kBadAdapter, "must be one of strided, mean", with({{"slot_kind", "\"max\""}}));
+  const auto matching = with({{"selection", "\"token_keys\""}, {"selection_layer", "1"}, {"selection_heads", "[1]"}});
+  CHECK(matching.selection == SelectionRule::kTokenKeys && matching.selection_layer == 1 && matching.selection_heads == std::vector<int>{1});
+  CHECK_THROWS(kBadAdapter, "must be one of cosine, token_keys", with({{"selection", "\"best\""}}));
+  CHECK_THROWS(kBadAdapter, "selection_layer", with({{"selection", "\"token_keys\""}}));
+  CHECK_THROWS(kBadAdapter, "selection_layer", with({{"selection", "\"token_keys\""}, {"selection_layer", "2"}}));
+  CHECK_THROWS(kBadAdapter, "selection_heads", with({{"selection", "\"token_keys\""}, {"selection_layer", "0"}, {"selection_heads", "[99]"}}));
+  CHECK_THROWS(kBadAdapter, "selection_heads", with({{"selection", "\"token_keys\""}, {"selection_layer", "0"}, {"selection_heads", "1"}}));
   CHECK_THROWS(kBadAdapter, "encoder_weights", with({{"encoder_weights", "\"tied\""}}));
   CHECK_THROWS(kBadAdapter, "segment_tree_depth", with({{"segment_tree_depth", "0"}}));
   CHECK_THROWS(kBadAdapter, "cannot be halved", with({{"chunk_size", "63"}}));
