@@ -94,19 +94,22 @@ bool Retrieve::step(Stream& s, Upper& upper, std::span<const int32_t> ids, int64
     case Stage::kEncode: {
       const Stopwatch watch(encode_ms);
       if (encode_next_nodes(e_, s, nodes_, &next_node_)) report("encode", next_node_, nodes_.size());
-      else stage_ = Stage::kBuild;
+      else stage_ = Stage::kPlan;
       return false;
     }
+    case Stage::kPlan:
+      plan_.emplace(refs_, selection_, e_.tree);
+      has_changed = plan_->key() != memory_key;
+      stage_ = Stage::kBuild;
+      return false;
     case Stage::kBuild: break;
   }
   const Stopwatch watch(encode_ms);
-  const MemoryPlan plan(refs_, selection_, e_.tree);
-  std::vector<uint64_t> key = plan.key();
-  has_changed = key != memory_key;
+  const MemoryPlan& plan = *plan_;
   if (has_changed) {
     memory_key.clear();  // while building it holds neither
     memory.build(s, plan);
-    memory_key = std::move(key);
+    memory_key = plan.key();
   }
   result.n_slots = plan.n_slots;
   result.n_nodes_encoded = static_cast<int>(n_missing_);

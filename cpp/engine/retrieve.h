@@ -1,6 +1,7 @@
 // retrieve: from a question to a memory, in slices: missing index, the query's vector, the choice, missing slots, the memory.
 #pragma once
 
+#include <optional>
 #include <span>
 
 #include "engine/document.h"
@@ -23,11 +24,12 @@ class Retrieve {
   Retrieval result;  // after the last step
   std::vector<float> query_vector;
   std::vector<int64_t> slot_positions;  // [n_slots] document position, in injection order (conformance)
-  bool has_changed = false;             // the memory is another than before
+  // The memory is another than before. Known one slice before it is touched, so that what was computed with the old one can be dropped first.
+  bool has_changed = false;
   double select_ms = 0, encode_ms = 0;
 
  private:
-  enum class Stage : uint8_t { kBegin, kIndex, kSelect, kEncode, kBuild };
+  enum class Stage : uint8_t { kBegin, kIndex, kSelect, kEncode, kPlan, kBuild };
   void begin();
   void select(Stream& s);
   Engine& e_;
@@ -36,6 +38,7 @@ class Retrieve {
   std::vector<ChunkRef> refs_;
   std::vector<std::shared_ptr<Chunk>> chunks_;
   Selection selection_;
+  std::optional<MemoryPlan> plan_;
   std::vector<NodeRef> nodes_;
   size_t next_chunk_ = 0, next_node_ = 0, n_missing_ = 0;
 };

@@ -33,9 +33,9 @@ class SessionJob : public Job {
       session_->is_busy = has_begun_ = true;
       retrieve_ = std::make_unique<Retrieve>(engine(), session_->documents());
     }
-    if (!retrieve_->step(s, session_->upper, ids, query_index, session_->memory, session_->memory_key, hooks)) return false;
+    const bool is_ready = retrieve_->step(s, session_->upper, ids, query_index, session_->memory, session_->memory_key, hooks);
     if (retrieve_->has_changed) session_->cached.clear();
-    return true;
+    return is_ready;
   }
 
   const std::shared_ptr<SessionState> session_;

@@ -126,6 +126,39 @@ TEST(session_documents) {
   }
 }
 
+// A run that was aborted at any point leaves nothing behind that a later run could take for its own.
+TEST(session_after_abort) {
+  Run run;
+  const Toy toy(spec_of(Semantics::kPaper, 27, SlotKind::kMean));
+  const auto model = load_toy(toy), pristine = load_toy(toy);
+  const Ids texts[] = {text_of(600, kVocab, 1), text_of(700, kVocab, 2)}, prompt = text_of(12, kVocab, 4);
+  for (int k = 0; k < 12; ++k) {
+    const std::shared_ptr<Document> a = document_of(*model, texts[0]), b = document_of(*model, texts[1]);
+    const auto session = model->create_session();
+    session->set_documents({a});
+    answer(*session, prompt, 4);
+    session->set_documents({a, b});
+    GenerateRequest request;
+    request.ids = prompt;
+    request.max_tokens = 4;
+    BegunGenerate begun;
+    GenerateHooks hooks = begun.generate_hooks([&, n = 0](int32_t) mutable {
+      if (k == 8 + n++) *begun.cancel = true;
+    });
+    hooks.on_progress = [&, n = 0](const char*, uint64_t, uint64_t) mutable {
+      if (n++ == k) *begun.cancel = true;
+    };
+    session->begin_generate(std::move(request), std::move(hooks));
+    begun.finish();
+    const std::string when = "aborted at " + std::to_string(k);
+    session->set_documents({});
+    run.check(answer(*session, prompt, 6).ids == fresh_answer(*pristine, {}, prompt, 6), when + ", then without documents");
+    session->set_documents({a, b});
+    const std::vector<std::shared_ptr<Document>> fresh{document_of(*pristine, texts[0]), document_of(*pristine, texts[1])};
+    run.check(answer(*session, prompt, 6).ids == fresh_answer(*pristine, fresh, prompt, 6), when + ", then with them");
+  }
+}
+
 TEST(session_append_in_pieces) {
   Run run;
   for (const Semantics semantics : {Semantics::kReleased, Semantics::kPaper}) {
