@@ -6,7 +6,7 @@ import { duration, plural } from './format.js';
 import { interruptible } from './interrupt.js';
 import { openModel } from './models.js';
 import { createProgress } from './progress.js';
-import type { AskFlags } from './program.js';
+import type { AskFlags } from './options.js';
 import { readSources } from './sources.js';
 
 export async function ask(paths: readonly string[], flags: AskFlags): Promise<void> {

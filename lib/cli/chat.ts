@@ -8,7 +8,7 @@ import { plural } from './format.js';
 import { Interrupted, interruptible } from './interrupt.js';
 import { openModel } from './models.js';
 import { createProgress, type Progress } from './progress.js';
-import type { ChatFlags } from './program.js';
+import type { ChatFlags } from './options.js';
 import { readSources } from './sources.js';
 
 export async function chat(paths: readonly string[], flags: ChatFlags): Promise<void> {

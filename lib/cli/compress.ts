@@ -5,7 +5,7 @@ import { bytes, count, duration, plural } from './format.js';
 import { interruptible } from './interrupt.js';
 import { openModel } from './models.js';
 import { createProgress } from './progress.js';
-import type { CompressFlags } from './program.js';
+import type { CompressFlags } from './options.js';
 
 export async function compress(paths: readonly string[], flags: CompressFlags): Promise<void> {
   const texts = await openTexts(paths);

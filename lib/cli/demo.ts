@@ -6,7 +6,7 @@ import { bytes, count, duration, plural, shorten, table } from './format.js';
 import { interruptible } from './interrupt.js';
 import { openModel } from './models.js';
 import { createProgress, type Progress } from './progress.js';
-import type { DemoFlags } from './program.js';
+import type { DemoFlags } from './options.js';
 
 /** What the demo plants in the text; the model must find the last word there. */
 const kFact = { sentence: 'The code word of falcon is violet.', question: 'The code word of falcon is', answer: 'violet' } as const;

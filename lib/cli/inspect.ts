@@ -8,7 +8,7 @@ import { readHeader, type Header } from './header.js';
 import { interruptible } from './interrupt.js';
 import { openModel } from './models.js';
 import { createProgress } from './progress.js';
-import type { InspectFlags } from './program.js';
+import type { InspectFlags } from './options.js';
 
 type Facts = Record<string, unknown>;
 

@@ -35,6 +35,12 @@ export interface SessionFlags {
   document?: string[];
 }
 
+export type AskFlags = ModelFlags & GenerationFlags & SessionFlags & { question: string[] };
+export type ChatFlags = ModelFlags & GenerationFlags & SessionFlags;
+export type CompressFlags = ModelFlags & { output: string; eager?: boolean };
+export type InspectFlags = { json?: boolean };
+export type DemoFlags = ModelFlags & GenerationFlags & { question?: string; plant: boolean };
+
 export function addModelOptions(command: Command): Command {
   return command
     .option('-m, --model <path>', 'GGUF file or Hugging Face directory (default: the small demo model of this package)')

@@ -5,9 +5,11 @@ import {
   addModelOptions,
   addSessionOptions,
   collect,
-  type GenerationFlags,
-  type ModelFlags,
-  type SessionFlags,
+  type AskFlags,
+  type ChatFlags,
+  type CompressFlags,
+  type DemoFlags,
+  type InspectFlags,
 } from './options.js';
 import { readPackage } from './models.js';
 import { ask } from './ask.js';
@@ -15,12 +17,6 @@ import { chat } from './chat.js';
 import { compress } from './compress.js';
 import { demo } from './demo.js';
 import { inspect } from './inspect.js';
-
-export type AskFlags = ModelFlags & GenerationFlags & SessionFlags & { question: string[] };
-export type ChatFlags = ModelFlags & GenerationFlags & SessionFlags;
-export type CompressFlags = ModelFlags & { output: string; eager?: boolean };
-export type InspectFlags = { json?: boolean };
-export type DemoFlags = ModelFlags & GenerationFlags & { question?: string; plant: boolean };
 
 export function createProgram(): Command {
   const program = new Command('banyan')
