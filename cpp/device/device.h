@@ -19,8 +19,7 @@ class Device {
   virtual void release(void* memory) noexcept = 0;
   virtual void to_device(void* to, const void* from, size_t n_bytes) = 0;
   virtual void to_host(void* to, const void* from, size_t n_bytes) = 0;
-  virtual void sync() = 0;                       // waits for all ops; throws Error if the device failed
-  virtual bool is_host() const { return true; }  // ops read ordinary memory (a mapped file need not be copied)
+  virtual void sync() = 0;  // waits for all ops; throws Error if the device failed
 };
 
 // n_threads <= 0: one per physical core, at most 64. `variant` names a kernel variant ("scalar", "avx2", ...), empty: the best

@@ -57,6 +57,7 @@ struct AttendArgs {
 };
 
 // Self-injection: attention of every token over all n_slots slots of the memory, no mask (SharedLLM 2410.19318, cross attention).
+// No slots give zeros.
 struct InjectArgs {
   float* out; const float* q; KvView kv;
   int n_slots, n_tokens, n_heads, n_kv_heads, head_dim; float scale;
