@@ -1,24 +1,29 @@
 {
   "variables": {
-    "base_sources": ["cpp/base/error.cc", "cpp/base/mapped_file.cc", "cpp/base/json.cc", "cpp/base/hash.cc", "cpp/base/output_file.cc"],
+    "base_sources": [
+      "cpp/base/error.cc", "cpp/base/mapped_file.cc", "cpp/base/json.cc", "cpp/base/hash.cc", "cpp/base/output_file.cc",
+      "cpp/base/memory_info.cc", "cpp/base/scratch_file.cc"
+    ],
     "cpu_sources": [
       "cpp/cpu/threads.cc", "cpp/cpu/features.cc", "cpp/cpu/dispatch.cc", "cpp/cpu/device.cc",
       "cpp/cpu/kernels_scalar.cc", "cpp/cpu/kernels_avx2.cc", "cpp/cpu/kernels_avx512.cc", "cpp/cpu/kernels_neon.cc"
     ],
     "no_cuda_sources": ["cpp/device/no_cuda.cc"],
     "model_sources": [
-      "cpp/model/adapter.cc", "cpp/model/config.cc", "cpp/model/gguf.cc", "cpp/model/gguf_config.cc",
+      "cpp/model/adapter.cc", "cpp/model/config.cc", "cpp/model/focus_adapter.cc", "cpp/model/gguf.cc", "cpp/model/gguf_config.cc",
       "cpp/model/huggingface.cc", "cpp/model/safetensors.cc", "cpp/model/weights.cc"
     ],
     "engine_sources": [
-      "cpp/engine/cache.cc", "cpp/engine/compress.cc", "cpp/engine/document.cc", "cpp/engine/document_file.cc", "cpp/engine/layer.cc",
-      "cpp/engine/memory.cc", "cpp/engine/model.cc", "cpp/engine/node_batch.cc", "cpp/engine/retrieve.cc", "cpp/engine/sampler.cc",
-      "cpp/engine/scheduler.cc", "cpp/engine/selection.cc", "cpp/engine/session.cc", "cpp/engine/token_scores.cc",
-      "cpp/engine/tree.cc", "cpp/engine/upper.cc"
+      "cpp/engine/cache.cc", "cpp/engine/compress.cc", "cpp/engine/document.cc", "cpp/engine/document_file.cc",
+      "cpp/engine/focus_reader.cc", "cpp/engine/full_reader.cc", "cpp/engine/kv_pool.cc", "cpp/engine/layer.cc", "cpp/engine/memory.cc",
+      "cpp/engine/model.cc", "cpp/engine/node_batch.cc", "cpp/engine/parallel_reader.cc", "cpp/engine/reader.cc", "cpp/engine/retrieve.cc",
+      "cpp/engine/sampler.cc", "cpp/engine/scheduler.cc", "cpp/engine/selection.cc", "cpp/engine/session.cc", "cpp/engine/shared_reader.cc",
+      "cpp/engine/streaming_reader.cc", "cpp/engine/token_scores.cc", "cpp/engine/tree.cc", "cpp/engine/upper.cc",
+      "cpp/engine/whole_chunks.cc"
     ],
     "addon_sources": [
       "cpp/addon/addon.cc", "cpp/addon/args.cc", "cpp/addon/cancel.cc", "cpp/addon/convert.cc", "cpp/addon/document.cc",
-      "cpp/addon/env.cc", "cpp/addon/js.cc", "cpp/addon/model.cc", "cpp/addon/outbox.cc", "cpp/addon/session.cc"
+      "cpp/addon/env.cc", "cpp/addon/js.cc", "cpp/addon/model.cc", "cpp/addon/outbox.cc", "cpp/addon/requests.cc", "cpp/addon/session.cc"
     ]
   }
 }

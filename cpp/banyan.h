@@ -33,6 +33,8 @@ struct LoadOptions {
   std::string cpu_variant;             // "" (best), "scalar", "avx2", "avx512", "neon"
   int n_threads = 0;                   // 0: one per physical core
   DType kv_dtype = DType::kF16;        // of slots, memory and local cache: kF16 or kF32
+  std::optional<DType> pool_dtype;     // of whole chunks (FocusLLM, parallel encoding): kF16, kF32 or kQ8_0; default: kv_dtype
+  std::string kv_directory;            // whole chunks lie in nameless scratch files here, not in memory; empty: in memory
   std::optional<Semantics> semantics;  // overrides of the adapter's own settings
   std::optional<int> depth;
   std::optional<std::string> last_p;
@@ -42,13 +44,15 @@ struct LoadOptions {
 
 struct ModelInfo {
   ModelConfig upper;
-  TreeConfig tree;  // n_injected_layers = 0: no adapter, documents are refused
+  TreeConfig tree;               // n_injected_layers = 0: no SharedLLM adapter
+  FocusConfig focus;             // is_present: has a FocusLLM adapter
+  std::optional<Method> method;  // of sessions that name none: the adapter's, SharedLLM's first; empty without an adapter
   bool is_lower_shared = true;
   std::string device;         // "cpu (avx512, 2 threads)"
   std::string device_reason;  // why not a GPU, empty if one is used
   std::string fingerprint;
   uint64_t n_parameters = 0, n_bytes = 0;
-  DType kv_dtype = DType::kF16;
+  DType kv_dtype = DType::kF16, pool_dtype = DType::kF16;
 };
 
 struct DocumentInfo {
@@ -56,7 +60,8 @@ struct DocumentInfo {
   int n_chunks = 0, chunk_size = 0, depth = 0;
   int64_t n_nodes = 0, n_nodes_encoded = 0;  // of the trees; whose slots exist
   int64_t n_slots = 0;                       // encoded so far
-  uint64_t n_bytes = 0;                      // slots and index, in memory or mapped
+  int n_chunks_encoded = 0;                  // chunks all of whose keys and values exist (FocusLLM, parallel encoding)
+  uint64_t n_bytes = 0;                      // all of this, in memory or mapped
 };
 
 // One encoded node of the memory of a run.
@@ -76,6 +81,24 @@ struct Retrieval {
   int n_nodes_encoded = 0;  // encoded for this query (the rest was there)
 };
 
+// How a session reads, and the settings of its method; those of other methods are ignored.
+struct MethodOptions {
+  std::optional<Method> method;  // default: ModelInfo::method
+  // FocusLLM. The defaults are exact; other values cost less and compute something else (docs/methods.md).
+  int query_cap = 0;       // longest query suffix, tokens; 0: the adapter's
+  int refresh_every = 1;   // candidates are computed anew for every so many tokens
+  int refresh_chunks = 0;  // only of the chunks that the last token looked at most; 0: of all
+  // Full attention.
+  RopeScaling rope_scaling = RopeScaling::kNone;  // kLinear, kNtk, kDynamicNtk, kYarn
+  double rope_factor = 1.0;                       // the window becomes so many times larger
+  // StreamingLLM.
+  int n_sinks = 4;
+  int64_t window = 0;  // tokens that one token sees, sinks and itself included; 0: the model's window
+  // Parallel encoding: the documents' scores are divided by the temperature, their weight multiplied by the scale (arXiv 2502.05431). 1 and 1: none of it.
+  float context_temperature = 0.9f;
+  float context_scale = 0.9f;
+};
+
 struct SamplerOptions {
   float temperature = 0.0f;  // 0: greedy
   int top_k = 0;             // 0: off
@@ -91,7 +114,7 @@ struct SamplerOptions {
 
 struct GenerateRequest {
   std::vector<int32_t> ids;  // ALL local tokens (system, history, question); the cache of a common prefix is reused
-  int64_t query_index = -1;  // the token whose vector selects; -1: the last
+  int64_t query_index = -1;  // SharedLLM: the token whose vector selects; -1: the last
   int max_tokens = 0;
   std::vector<int32_t> stop_ids;
   SamplerOptions sampler;
@@ -125,7 +148,8 @@ struct TraceRequest {
   std::vector<int32_t> ids;
   int64_t query_index = -1;
   int max_new_tokens = 0;
-  bool recompute = false;  // greedy without a cache: every step runs all local tokens again (tree kept)
+  bool recompute = false;       // greedy without a cache: every step runs all local tokens again (tree kept)
+  std::vector<int32_t> forced;  // tokens that are fed instead of the greedy ones (perplexity); may be shorter
 };
 struct Trace {
   std::vector<float> logits;         // [L, V] of the prompt
@@ -135,7 +159,11 @@ struct Trace {
   Retrieval retrieval;
   std::vector<int64_t> slot_positions;  // [n_slots] document position (group's first for mean slots), in injection order
   std::vector<float> keys, values;      // [M, n_slots, G, C] as injected
-  uint64_t multiply_adds = 0;           // of the whole trace, encoding included
+  // FocusLLM: candidates of the first two steps [steps, L, m, G, C], keys before rotation; and of every chunk the kept keys and values
+  // [L, sum of chunk_rows, G, C], document then suffix, keys rotated by their position behind the chunk's first token.
+  std::vector<float> candidate_keys, candidate_values, chunk_keys, chunk_values;
+  std::vector<int32_t> chunk_rows;  // [m]
+  uint64_t multiply_adds = 0;       // of the whole trace, encoding included
 };
 
 class Document {
@@ -157,13 +185,16 @@ class Session {
   virtual ~Session() = default;
   // Takes effect at the next run. All documents must belong to the session's model.
   virtual void set_documents(std::vector<std::shared_ptr<Document>> documents) = 0;
+  // Most local tokens that this prompt of n_prompt tokens and its answer may have beside the documents; may be negative. Throws kEmptyDocument.
+  virtual int64_t room(size_t n_prompt) const = 0;
   virtual void begin_generate(GenerateRequest request, GenerateHooks hooks) = 0;
   virtual void begin_trace(TraceRequest request, CancelFlag cancel, std::function<void(const Error*, const Trace&)> on_done) = 0;
 };
 
 struct DocumentOptions {
-  int chunk_size = 0;         // tokens; 0: the adapter's
-  std::vector<uint8_t> mask;  // conformance only: per token 1 valid, 0 padding (released code's treatment); empty: all valid
+  int chunk_size = 0;            // tokens; 0: the adapter's
+  std::optional<Method> method;  // whose data are computed at once; default: the model's. What other methods need is computed when they first ask
+  std::vector<uint8_t> mask;     // conformance only: per token 1 valid, 0 padding (released code's treatment); empty: all valid
 };
 
 class Model {
@@ -176,8 +207,10 @@ class Model {
   virtual std::shared_ptr<Document> create_document(const DocumentOptions& options) = 0;
   // Opens a saved document: verifies format, model fingerprint and every checksum before on_done. `document` is set on success.
   virtual void begin_open(std::string path, JobHooks hooks, std::function<void(std::shared_ptr<Document>)> on_document) = 0;
-  virtual std::shared_ptr<Session> create_session() = 0;
-  virtual void close() = 0;  // ends all jobs (kDisposed), joins the engine thread; idempotent; never from a hook
+  // Throws kAdapterMismatch for a method whose adapter is not loaded, kInvalidArgument for settings out of range, or without a method.
+  virtual std::shared_ptr<Session> create_session(const MethodOptions& options = {}) = 0;
+  virtual uint64_t multiply_adds() const = 0;  // of all jobs so far: matrix products and attention
+  virtual void close() = 0;                    // ends all jobs (kDisposed), joins the engine thread; idempotent; never from a hook
 };
 
 std::vector<std::string> cpu_variants_here();  // best first

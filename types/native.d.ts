@@ -10,13 +10,34 @@ export interface NativeCancel {
   readonly cancelled: boolean;
 }
 
+export type NativeMethod = 'sharedllm' | 'focusllm' | 'parallel' | 'streaming' | 'full';
+
+/** Settings of other methods than the session's are ignored. Defaults and meaning: MethodOptions in cpp/banyan.h. */
+export interface NativeMethodOptions {
+  method?: NativeMethod;
+  queryCap?: number;
+  refreshEvery?: number;
+  refreshChunks?: number;
+  ropeScaling?: 'none' | 'linear' | 'ntk' | 'dynamic' | 'yarn';
+  ropeFactor?: number;
+  sinks?: number;
+  window?: number;
+  contextTemperature?: number;
+  contextScale?: number;
+}
+
 export interface NativeLoadOptions {
   model: string;
-  adapter?: string;
+  /** Directories or .safetensors files, at most one for each method. */
+  adapters?: string[];
   device?: 'auto' | 'cpu' | 'cuda';
   cpuVariant?: string;
   threads?: number;
   kvType?: 'f16' | 'f32';
+  /** Of whole chunks (focusllm, parallel); default kvType. */
+  poolType?: 'f16' | 'f32' | 'q8';
+  /** Whole chunks lie in scratch files here. */
+  kvDirectory?: string;
   semantics?: 'released' | 'corrected' | 'paper';
   depth?: number;
   lastP?: string;
@@ -39,7 +60,12 @@ export interface NativeModelInfo {
   deviceReason: string;
   fingerprint: string;
   kvType: 'f16' | 'f32';
-  /** null without an adapter. */
+  poolType: 'f16' | 'f32' | 'q8';
+  /** Of sessions that name none; null without an adapter. */
+  method: NativeMethod | null;
+  /** null without a FocusLLM adapter. `projections`: which have a candidate copy, e.g. 'qkvo'. */
+  focus: { projections: string; chunkSize: number; queryCap: number } | null;
+  /** null without a SharedLLM adapter. */
   tree: {
     semantics: 'released' | 'corrected' | 'paper';
     slotKind: 'strided' | 'mean';
@@ -78,6 +104,7 @@ export interface NativeDocumentInfo {
   nodes: number;
   nodesEncoded: number;
   slots: number;
+  chunksEncoded: number;
   bytes: number;
 }
 
@@ -136,6 +163,8 @@ export interface NativeTraceRequest {
   queryIndex?: number;
   maxNewTokens: number;
   recompute: boolean;
+  /** Fed instead of the greedy tokens. */
+  forced?: Int32Array;
 }
 
 export interface NativeTrace {
@@ -147,6 +176,13 @@ export interface NativeTrace {
   slotPositions: Int32Array;
   keys: Float32Array;
   values: Float32Array;
+  /** FocusLLM, of the first two steps: [steps, layers, chunks, kvHeads, headDim], keys before rotation. */
+  candidateKeys: Float32Array;
+  candidateValues: Float32Array;
+  /** FocusLLM: rows of each chunk in [layers, all rows, kvHeads, headDim], keys rotated by their position in the chunk. */
+  chunkRows: Int32Array;
+  chunkKeys: Float32Array;
+  chunkValues: Float32Array;
   multiplyAdds: number;
 }
 
@@ -164,6 +200,8 @@ export interface NativeDocument {
 
 export interface NativeSession {
   setDocuments(documents: NativeDocument[]): void;
+  /** Most local tokens that this prompt and its answer may have beside the documents; may be negative. */
+  room(promptTokens: number): number;
   /** Its errors carry what was done until then: `result: NativeGenerateResult`. */
   generate(request: NativeGenerateRequest, cancel: NativeCancel, onEvent: (event: NativeEvent) => void): Promise<NativeGenerateResult>;
   trace(request: NativeTraceRequest, cancel: NativeCancel): Promise<NativeTrace>;
@@ -174,9 +212,11 @@ export interface NativeModel {
   readonly info: NativeModelInfo;
   /** GGUF files only; null for Hugging Face directories. */
   tokenizer(): NativeTokenizerData | null;
-  createDocument(options: { chunkSize?: number; mask?: Uint8Array }): NativeDocument;
+  createDocument(options: { chunkSize?: number; method?: NativeMethod; mask?: Uint8Array }): NativeDocument;
   openDocument(path: string, cancel: NativeCancel, onProgress: NativeProgress | null): Promise<NativeDocument>;
-  createSession(): NativeSession;
+  createSession(options: NativeMethodOptions): NativeSession;
+  /** Of all jobs so far: matrix products and attention. */
+  multiplyAdds(): number;
   /** Ends all jobs and frees the memory once the last of them has stopped; idempotent. */
   dispose(): Promise<void>;
 }

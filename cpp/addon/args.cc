@@ -67,6 +67,11 @@ std::optional<std::string> Options::text(const char* name) const {
   return value.IsUndefined() ? std::nullopt : std::optional(to_text(value, name));
 }
 
+std::optional<double> Options::number(const char* name) const {
+  const Napi::Value value = get(name);
+  return value.IsUndefined() ? std::nullopt : std::optional(to_number(value, name));
+}
+
 std::optional<int64_t> Options::integer(const char* name, int64_t min, int64_t max) const {
   const Napi::Value value = get(name);
   return value.IsUndefined() ? std::nullopt : std::optional(to_integer(value, name, min, max));

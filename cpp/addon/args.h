@@ -46,6 +46,7 @@ class Options {
   // undefined where absent
   Napi::Value get(const char* name) const { return object_.Get(name); }
   std::optional<std::string> text(const char* name) const;
+  std::optional<double> number(const char* name) const;
   std::optional<int64_t> integer(const char* name, int64_t min, int64_t max) const;
 
  private:

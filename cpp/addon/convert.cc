@@ -1,14 +1,11 @@
 #include "addon/convert.h"
 
 #include <cstring>
-#include <limits>
 #include <type_traits>
 #include <utility>
 
 namespace banyan::addon {
 namespace {
-
-constexpr int64_t kMaxInt = std::numeric_limits<int>::max();
 
 constexpr std::pair<Semantics, const char*> kSemantics[] = {
     {Semantics::kReleased, "released"}, {Semantics::kCorrected, "corrected"}, {Semantics::kPaper, "paper"}};
@@ -18,19 +15,6 @@ const char* name_of(Semantics semantics) {
     if (value == semantics) return name;
   }
   return "";
-}
-
-Semantics to_semantics(const std::string& text) {
-  for (const auto& [value, name] : kSemantics) {
-    if (text == name) return value;
-  }
-  throw ArgumentError("Expected released, corrected or paper for semantics", true);
-}
-
-DType to_kv_dtype(const std::string& text) {
-  if (text == "f16") return DType::kF16;
-  if (text == "f32") return DType::kF32;
-  throw ArgumentError("Expected f16 or f32 for kvType", true);
 }
 
 Napi::Value number(Napi::Env env, double value) { return Napi::Number::New(env, value); }
@@ -83,75 +67,6 @@ Napi::Object event(Napi::Env env, const char* type) {
 
 }  // namespace
 
-LoadOptions to_load_options(const Napi::Value& value) {
-  const Options options(value, "options");
-  LoadOptions out;
-  out.paths.model = to_text(options.get("model"), "model");
-  out.paths.adapter = options.text("adapter").value_or("");
-  out.device = options.text("device").value_or("auto");
-  out.cpu_variant = options.text("cpuVariant").value_or("");
-  out.n_threads = static_cast<int>(options.integer("threads", 0, 4096).value_or(0));
-  if (const auto kv = options.text("kvType")) out.kv_dtype = to_kv_dtype(*kv);
-  if (const auto semantics = options.text("semantics")) out.semantics = to_semantics(*semantics);
-  if (const auto depth = options.integer("depth", 1, 16)) out.depth = static_cast<int>(*depth);
-  out.last_p = options.text("lastP");
-  return out;
-}
-
-DocumentOptions to_document_options(const Napi::Value& value) {
-  const Options options(value, "options");
-  DocumentOptions out;
-  out.chunk_size = static_cast<int>(options.integer("chunkSize", 0, kMaxInt).value_or(0));
-  const Napi::Value mask = options.get("mask");
-  if (!mask.IsUndefined()) out.mask = to_bytes(mask, "mask");
-  return out;
-}
-
-GenerateRequest to_generate_request(const Napi::Value& value) {
-  const Options options(value, "request");
-  GenerateRequest out;
-  out.ids = to_ids(options.get("ids"), "ids");
-  out.query_index = options.integer("queryIndex", -1, kMaxInt).value_or(-1);
-  out.max_tokens = static_cast<int>(to_integer(options.get("maxTokens"), "maxTokens", 0, kMaxInt));
-  out.stop_ids = to_ids(options.get("stopIds"), "stopIds");
-  SamplerOptions& sampler = out.sampler;
-  sampler.temperature = static_cast<float>(to_number(options.get("temperature"), "temperature"));
-  sampler.top_k = static_cast<int>(to_integer(options.get("topK"), "topK", 0, kMaxInt));
-  sampler.top_p = static_cast<float>(to_number(options.get("topP"), "topP"));
-  sampler.min_p = static_cast<float>(to_number(options.get("minP"), "minP"));
-  sampler.repetition_penalty = static_cast<float>(to_number(options.get("repetitionPenalty"), "repetitionPenalty"));
-  sampler.frequency_penalty = static_cast<float>(to_number(options.get("frequencyPenalty"), "frequencyPenalty"));
-  sampler.presence_penalty = static_cast<float>(to_number(options.get("presencePenalty"), "presencePenalty"));
-  sampler.penalty_window = static_cast<int>(to_integer(options.get("penaltyWindow"), "penaltyWindow", 0, kMaxInt));
-  sampler.seed = static_cast<uint64_t>(to_integer(options.get("seed"), "seed", 0, kMaxSafeInteger));
-  const auto bias_ids = to_ids(options.get("biasIds"), "biasIds");
-  const auto bias_values = to_floats(options.get("biasValues"), "biasValues");
-  if (bias_ids.size() != bias_values.size()) throw ArgumentError("Expected as many biasValues as biasIds", true);
-  for (size_t i = 0; i < bias_ids.size(); ++i) sampler.logit_bias.emplace_back(bias_ids[i], bias_values[i]);
-  return out;
-}
-
-TraceRequest to_trace_request(const Napi::Value& value) {
-  const Options options(value, "request");
-  TraceRequest out;
-  out.ids = to_ids(options.get("ids"), "ids");
-  out.query_index = options.integer("queryIndex", -1, kMaxInt).value_or(-1);
-  out.max_new_tokens = static_cast<int>(to_integer(options.get("maxNewTokens"), "maxNewTokens", 0, kMaxInt));
-  out.recompute = to_bool(options.get("recompute"), "recompute");
-  return out;
-}
-
-std::vector<std::pair<std::string, std::string>> to_attributes(const Napi::Value& value) {
-  const Napi::Object object = to_object(value, "attributes");
-  const Napi::Array names = object.GetPropertyNames();
-  std::vector<std::pair<std::string, std::string>> out;
-  for (uint32_t i = 0; i < names.Length(); ++i) {
-    const std::string name = to_text(names.Get(i), "attributes");
-    out.emplace_back(name, to_text(object.Get(name), name.c_str()));
-  }
-  return out;
-}
-
 Napi::Value int32_array(Napi::Env env, const std::vector<int32_t>& values) { return array_of(env, values); }
 
 Napi::Value model_info(Napi::Env env, const ModelInfo& info) {
@@ -172,7 +87,19 @@ Napi::Value model_info(Napi::Env env, const ModelInfo& info) {
   object.Set("device", text(env, info.device));
   object.Set("deviceReason", text(env, info.device_reason));
   object.Set("fingerprint", text(env, info.fingerprint));
-  object.Set("kvType", text(env, info.kv_dtype == DType::kF32 ? "f32" : "f16"));
+  const auto type_name = [](DType dtype) { return dtype == DType::kF32 ? "f32" : dtype == DType::kQ8_0 ? "q8" : "f16"; };
+  object.Set("kvType", text(env, type_name(info.kv_dtype)));
+  object.Set("poolType", text(env, type_name(info.pool_dtype)));
+  object.Set("method", info.method ? text(env, kMethodNames[static_cast<int>(*info.method)]) : env.Null());
+  object.Set("focus", env.Null());
+  if (info.focus.is_present) {
+    auto focus = Napi::Object::New(env);
+    const auto& f = info.focus;
+    focus.Set("projections", text(env, std::string(f.has_q ? "q" : "") + (f.has_k ? "k" : "") + (f.has_v ? "v" : "") + (f.has_o ? "o" : "")));
+    focus.Set("chunkSize", number(env, f.chunk_size));
+    focus.Set("queryCap", number(env, f.query_cap));
+    object.Set("focus", focus);
+  }
   if (info.tree.n_injected_layers == 0) {
     object.Set("tree", env.Null());
     return object;
@@ -228,6 +155,7 @@ Napi::Value document_info(Napi::Env env, const DocumentInfo& info) {
   object.Set("nodes", number(env, static_cast<double>(info.n_nodes)));
   object.Set("nodesEncoded", number(env, static_cast<double>(info.n_nodes_encoded)));
   object.Set("slots", number(env, static_cast<double>(info.n_slots)));
+  object.Set("chunksEncoded", number(env, info.n_chunks_encoded));
   object.Set("bytes", number(env, static_cast<double>(info.n_bytes)));
   return object;
 }
@@ -256,6 +184,11 @@ Napi::Value trace_result(Napi::Env env, const Trace& trace) {
   object.Set("slotPositions", array_of<int32_t>(env, trace.slot_positions, [](int64_t position) { return position; }));
   object.Set("keys", array_of(env, trace.keys));
   object.Set("values", array_of(env, trace.values));
+  object.Set("candidateKeys", array_of(env, trace.candidate_keys));
+  object.Set("candidateValues", array_of(env, trace.candidate_values));
+  object.Set("chunkRows", array_of(env, trace.chunk_rows));
+  object.Set("chunkKeys", array_of(env, trace.chunk_keys));
+  object.Set("chunkValues", array_of(env, trace.chunk_values));
   object.Set("multiplyAdds", number(env, static_cast<double>(trace.multiply_adds)));
   return object;
 }

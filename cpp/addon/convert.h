@@ -12,6 +12,7 @@ namespace banyan::addon {
 
 LoadOptions to_load_options(const Napi::Value& value);
 DocumentOptions to_document_options(const Napi::Value& value);
+MethodOptions to_method_options(const Napi::Value& value);
 GenerateRequest to_generate_request(const Napi::Value& value);
 TraceRequest to_trace_request(const Napi::Value& value);
 std::vector<std::pair<std::string, std::string>> to_attributes(const Napi::Value& value);

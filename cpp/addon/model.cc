@@ -45,7 +45,11 @@ Napi::Value open_document(ModelHandle& handle, const Args& args) {
 
 Napi::Value create_session(ModelHandle& handle, const Args& args) {
   Model& model = live(handle);
-  return wrap(args.env(), std::make_unique<SessionHandle>(handle.state, model.create_session()));
+  return wrap(args.env(), std::make_unique<SessionHandle>(handle.state, model.create_session(to_method_options(args[0]))));
+}
+
+Napi::Value multiply_adds(ModelHandle& handle, const Args& args) {
+  return Napi::Number::New(args.env(), static_cast<double>(live(handle).multiply_adds()));
 }
 
 Napi::Value dispose(ModelHandle& handle, const Args& args) {
@@ -75,6 +79,7 @@ void define_model(Napi::Env env) {
                                      method<ModelHandle, create_document>("createDocument"),
                                      method<ModelHandle, open_document>("openDocument"),
                                      method<ModelHandle, create_session>("createSession"),
+                                     method<ModelHandle, multiply_adds>("multiplyAdds"),
                                      method<ModelHandle, dispose>("dispose"),
                                  });
 }

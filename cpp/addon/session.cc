@@ -24,6 +24,11 @@ Napi::Value set_documents(SessionHandle& handle, const Args& args) {
   return args.env().Undefined();
 }
 
+Napi::Value room(SessionHandle& handle, const Args& args) {
+  const int64_t n_prompt = to_integer(args[0], "promptTokens", 0, kMaxSafeInteger);
+  return Napi::Number::New(args.env(), static_cast<double>(live(handle)->room(static_cast<size_t>(n_prompt))));
+}
+
 Napi::Value generate(SessionHandle& handle, const Args& args) {
   auto session = live(handle);
   auto request = to_generate_request(args[0]);
@@ -64,6 +69,7 @@ Napi::Value dispose(SessionHandle& handle, const Args& args) {
 void define_session(Napi::Env env) {
   define_class<SessionHandle>(env, {
                                        method<SessionHandle, set_documents>("setDocuments"),
+                                       method<SessionHandle, room>("room"),
                                        method<SessionHandle, generate>("generate"),
                                        method<SessionHandle, trace>("trace"),
                                        method<SessionHandle, dispose>("dispose"),

@@ -15,6 +15,7 @@ const char* code_name(Code code) noexcept {
     case Code::kAdapterMismatch: return "BANYAN_ADAPTER_MISMATCH";
     case Code::kBadDocument: return "BANYAN_BAD_DOCUMENT";
     case Code::kModelMismatch: return "BANYAN_MODEL_MISMATCH";
+    case Code::kEmptyDocument: return "BANYAN_EMPTY_DOCUMENT";
     case Code::kOutOfMemory: return "BANYAN_OUT_OF_MEMORY";
     case Code::kContextOverflow: return "BANYAN_CONTEXT_OVERFLOW";
     case Code::kAborted: return "BANYAN_ABORTED";

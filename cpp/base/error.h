@@ -20,6 +20,7 @@ enum class Code {
   kAdapterMismatch,   // BANYAN_ADAPTER_MISMATCH: the adapter belongs to another base
   kBadDocument,       // BANYAN_BAD_DOCUMENT: torn or damaged saved document
   kModelMismatch,     // BANYAN_MODEL_MISMATCH: a saved document of another model, adapter or tokenizer
+  kEmptyDocument,     // BANYAN_EMPTY_DOCUMENT: a session's method reads chunks and a document has none
   kOutOfMemory,       // BANYAN_OUT_OF_MEMORY: the message says how many bytes were needed
   kContextOverflow,   // BANYAN_CONTEXT_OVERFLOW: local tokens do not fit the window
   kAborted,           // BANYAN_ABORTED

@@ -8,6 +8,7 @@ constexpr int kMaxHeadDim = 1024;
 constexpr int kQueryRows = 48;   // rows = tokens x heads of a group; a multiple of every kTileRows
 constexpr int kKeyTile = 64;     // at 128 dims, keys and values take 2 x 32 KiB: the second-level cache holds the whole tile
 constexpr int kSplitKeys = 512;  // a split of fewer keys would not pay for its merge
+constexpr int kScoreRows = 4;    // queries of a tile that are few
 constexpr int kMaxSplits = 64;
 constexpr int kSplitTasks = 128;  // tasks worth having: two for each of 64 threads
 static_assert(kQueryRows % kTileRows == 0 && kKeyTile % kTileCols == 0);
@@ -82,16 +83,26 @@ inline void load_queries(const AttendArgs& a, QueryTile& tile) {
   std::memset(tile.o, 0, static_cast<size_t>(tile.n_rows() * tile.padded_dim) * sizeof(float));
 }
 
-// Hands one key or value row to a sink of dequant.inl.
-template <class Sink> BANYAN_INLINE void load_row(const KvView& kv, const void* side, int64_t n, int kv_head, int head_dim, Sink sink) {
-  const int64_t at = n * kv.row_stride + kv_head * kv.head_stride;
-  const int n_element_bytes = kv.dtype == DType::kF16 ? 2 : 4;
-  const uint8_t* row = static_cast<const uint8_t*>(side) + at * n_element_bytes;
+// Where a key or value row lies.
+template <DType kFormat> BANYAN_INLINE const uint8_t* find_row(const KvView& kv, const void* side, int64_t n, int kv_head, int head_dim) {
+  const uint8_t* row = static_cast<const uint8_t*>(side) + row_bytes(kFormat, n * kv.row_stride + kv_head * kv.head_stride);
   // The row of the next tile comes while this one is worked on: storing what was read, the memory's own prefetchers fall behind.
-  const uint8_t* next = row + kKeyTile * kv.row_stride * n_element_bytes;
-  for (int i = 0; i < head_dim * n_element_bytes; i += 64) BANYAN_PREFETCH(next + i);
-  if (kv.dtype == DType::kF16) decode_row<DType::kF16>(row, head_dim, sink);
-  else decode_row<DType::kF32>(row, head_dim, sink);
+  const uint8_t* next = row + row_bytes(kFormat, kKeyTile * kv.row_stride);
+  for (size_t i = 0; i < row_bytes(kFormat, head_dim); i += 64) BANYAN_PREFETCH(next + i);
+  return row;
+}
+
+// Hands one key or value row to a sink of dequant.inl.
+template <DType kFormat, class Sink>
+BANYAN_INLINE void load_row_as(const KvView& kv, const void* side, int64_t n, int kv_head, int head_dim, Sink& sink) {
+  decode_row<kFormat>(find_row<kFormat>(kv, side, n, kv_head, head_dim), head_dim, sink);
+}
+template <class Sink> BANYAN_INLINE void load_row(const KvView& kv, const void* side, int64_t n, int kv_head, int head_dim, Sink sink) {
+  switch (kv.dtype) {
+    case DType::kQ8_0: return load_row_as<DType::kQ8_0>(kv, side, n, kv_head, head_dim, sink);
+    case DType::kF16: return load_row_as<DType::kF16>(kv, side, n, kv_head, head_dim, sink);
+    default: return load_row_as<DType::kF32>(kv, side, n, kv_head, head_dim, sink);
+  }
 }
 
 // Sinks that write whole vectors, so that a short row is followed by zeros.
@@ -116,6 +127,22 @@ inline void load_keys(const AttendArgs& a, QueryTile& tile, int64_t n, int n_key
     }
     float* packed = tile.keys + i / kTileCols * kTileCols * tile.padded_dim + i % kTileCols;
     for (int64_t c = 0; c < a.head_dim; c += kLanes) transpose(tile.rows + c, tile.padded_dim, packed + c * kTileCols, kTileCols);
+  }
+}
+
+// Scores of a few rows straight from the keys as they lie: below kScoreRows the transposition costs more than a sum across lanes per score.
+template <DType kFormat> void score_few_as(const AttendArgs& a, QueryTile& tile, int64_t n, int n_keys) {
+  for (int i = 0; i < n_keys; ++i) {
+    float scores[kScoreRows];
+    dot_row<kFormat>(find_row<kFormat>(a.kv, a.kv.k, n + i, tile.kv_head, a.head_dim), a.head_dim, tile.q, a.head_dim, tile.n_rows(), scores);
+    for (int row = 0; row < tile.n_rows(); ++row) tile.scores[row * kKeyTile + i] = scores[row];
+  }
+}
+inline void score_few(const AttendArgs& a, QueryTile& tile, int64_t n, int n_keys) {
+  switch (a.kv.dtype) {
+    case DType::kQ8_0: return score_few_as<DType::kQ8_0>(a, tile, n, n_keys);
+    case DType::kF16: return score_few_as<DType::kF16>(a, tile, n, n_keys);
+    default: return score_few_as<DType::kF32>(a, tile, n, n_keys);
   }
 }
 
@@ -155,9 +182,13 @@ inline void fold_keys(const AttendJob& job, QueryTile& tile, int64_t begin, int6
   const AttendArgs& a = job.args;
   for (int64_t n = begin; n < end && !job.stream.cancelled(); n += kKeyTile) {
     const int n_keys = static_cast<int>(std::min<int64_t>(kKeyTile, end - n));
-    load_keys(a, tile, n, n_keys);
-    multiply(tile.scores, kKeyTile, tile.q, a.head_dim, tile.n_rows(), tile.keys, kTileCols * tile.padded_dim, a.head_dim,
-        static_cast<int>(round_up(n_keys, kLanes)), false);
+    if (tile.n_rows() <= kScoreRows) {
+      score_few(a, tile, n, n_keys);
+    } else {
+      load_keys(a, tile, n, n_keys);
+      multiply(tile.scores, kKeyTile, tile.q, a.head_dim, tile.n_rows(), tile.keys, kTileCols * tile.padded_dim, a.head_dim,
+          static_cast<int>(round_up(n_keys, kLanes)), false);
+    }
     for (int row = 0; row < tile.n_rows(); ++row) {
       const int64_t n_visible = job.end(tile.first_token + row / tile.n_heads) - n;
       fold_row(tile, row, static_cast<int>(std::clamp<int64_t>(n_visible, 0, n_keys)), n_keys);
@@ -168,6 +199,9 @@ inline void fold_keys(const AttendJob& job, QueryTile& tile, int64_t begin, int6
   }
 }
 
+// ln(l e^m), the logarithm of the sum of a softmax; its state before any key is m = -infinity, l = 0.
+inline float log_sum(float m, float l) { return l > 0.0f ? m + std::log(l) : -std::numeric_limits<float>::infinity(); }
+
 inline void write_tile(const AttendJob& job, const QueryTile& tile, int split) {
   const AttendArgs& a = job.args;
   for (int row = 0; row < tile.n_rows(); ++row) {
@@ -177,6 +211,7 @@ inline void write_tile(const AttendJob& job, const QueryTile& tile, int split) {
       float* out = a.out + (t * a.n_heads + h) * a.head_dim;
       const float norm = tile.l[row] > 0.0f ? 1.0f / tile.l[row] : 0.0f;
       for (int c = 0; c < a.head_dim; ++c) out[c] = o[c] * norm;
+      if (a.lse != nullptr) a.lse[t * a.n_heads + h] = log_sum(tile.m[row], tile.l[row]);
     } else {
       float* partial = job.partials + ((t * a.n_heads + h) * job.n_splits + split) * job.partial_floats();
       std::memcpy(partial, o, static_cast<size_t>(a.head_dim) * sizeof(float));
@@ -220,13 +255,17 @@ inline void merge_task(const AttendJob& job, int index, std::byte*) {
   float m = -std::numeric_limits<float>::infinity(), l = 0.0f;
   for (int s = 0; s < job.n_splits; ++s) m = std::max(m, parts[s * job.partial_floats() + a.head_dim]);
   std::memset(out, 0, static_cast<size_t>(a.head_dim) * sizeof(float));
-  if (m == -std::numeric_limits<float>::infinity()) return;
+  if (m == -std::numeric_limits<float>::infinity()) {
+    if (a.lse != nullptr) a.lse[index] = m;
+    return;
+  }
   for (int s = 0; s < job.n_splits; ++s) {
     const float* part = parts + s * job.partial_floats();
     const float weight = exp_one(part[a.head_dim] - m);
     l += part[a.head_dim + 1] * weight;
     for (int c = 0; c < a.head_dim; ++c) out[c] += part[c] * weight;
   }
+  if (a.lse != nullptr) a.lse[index] = log_sum(m, l);
   for (int c = 0; c < a.head_dim; ++c) out[c] /= l;
 }
 

@@ -13,8 +13,9 @@
 #include "cpu/store.inl"
 #include "cpu/attend.inl"
 #include "cpu/inject.inl"
+#include "cpu/merge.inl"
 #include "cpu/gather.inl"
 #include "cpu/pool.inl"
 #include "cpu/swiglu.inl"
 
-constexpr Ops kOps = {kVariant, embed, norm, gemm, rope, store, attend, inject, gather, pool, swiglu};
+constexpr Ops kOps = {kVariant, embed, norm, gemm, rope, store, attend, inject, merge, gather, pool, swiglu};

@@ -1,4 +1,31 @@
-// store: x[T, G, C] into rows of a cache, as F32 or F16.
+// store: x[T, G, C] into rows of a cache, as F32, F16 or Q8_0.
+
+inline void store_halves(uint16_t* out, const float* x, int n) {
+  int i = 0;
+  for (; i + kLanes <= n; i += kLanes) store_f16(out + i, load(x + i));
+  if (i < n) store_f16_n(out + i, load_n(x + i, n - i), n - i);
+}
+
+// One block of Q8_0 (dequant.inl). Divided by the half that is stored, not by the float it was rounded from, every q is the nearest there is.
+inline void store_block_q8_0(uint8_t* block, const float* x) {
+  Vec highest = zero();
+  BANYAN_UNROLL
+  for (int i = 0; i < 32; i += kLanes) highest = max(highest, max(load(x + i), sub(zero(), load(x + i))));
+  uint16_t halves[kLanes];
+  store_f16(halves, broadcast(std::min(65504.0f, reduce_max(highest) / 127.0f)));  // the largest half: beyond it x saturates
+  std::memcpy(block, halves, sizeof halves[0]);
+  const float d = half(block);
+  if (d == 0.0f) {
+    std::memset(block + 2, 0, 32);
+    return;
+  }
+  float q[32];
+  BANYAN_UNROLL
+  for (int i = 0; i < 32; i += kLanes) {  // the bounds matter where d is subnormal, and so was rounded coarsely
+    store(q + i, round_to_even(max(min(div(load(x + i), broadcast(d)), broadcast(127.0f)), broadcast(-127.0f))));
+  }
+  for (int i = 0; i < 32; ++i) block[2 + i] = static_cast<uint8_t>(static_cast<int8_t>(q[i]));
+}
 
 inline void store_task(const RowsJob<StoreArgs>& job, int index, std::byte*) {
   const StoreArgs& a = job.args;
@@ -6,15 +33,14 @@ inline void store_task(const RowsJob<StoreArgs>& job, int index, std::byte*) {
   for (int64_t t = job.begin(index); t < job.end(index); ++t) {
     for (int g = 0; g < a.n_heads; ++g) {
       const float* x = a.x + (t * a.n_heads + g) * dim;
-      const int64_t to = a.rows[t] * a.row_stride + g * a.head_stride;
-      if (a.dtype == DType::kF32) {
-        std::memcpy(static_cast<float*>(a.out) + to, x, static_cast<size_t>(dim) * sizeof(float));
-        continue;
+      uint8_t* out = static_cast<uint8_t*>(a.out) + row_bytes(a.dtype, a.rows[t] * a.row_stride + g * a.head_stride);
+      switch (a.dtype) {
+        case DType::kQ8_0:
+          for (int i = 0; i < dim; i += 32) store_block_q8_0(out + row_bytes(DType::kQ8_0, i), x + i);
+          break;
+        case DType::kF16: store_halves(reinterpret_cast<uint16_t*>(out), x, dim); break;
+        default: std::memcpy(out, x, static_cast<size_t>(dim) * sizeof(float));
       }
-      uint16_t* out = static_cast<uint16_t*>(a.out) + to;
-      int i = 0;
-      for (; i + kLanes <= dim; i += kLanes) store_f16(out + i, load(x + i));
-      if (i < dim) store_f16_n(out + i, load_n(x + i, dim - i), dim - i);
     }
   }
 }

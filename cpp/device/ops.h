@@ -42,7 +42,9 @@ struct RopeArgs {
   int n_tokens, n_heads, head_dim; float magnitude; bool is_interleaved;
 };
 
-// Writes x[T, G, C] into rows `rows[t]` of one side (keys or values) of a cache, converting to its dtype (round to nearest even).
+// Writes x[T, G, C] into rows `rows[t]` of one side (keys or values) of a cache, converting to its dtype (round to nearest even): F32, F16 or Q8_0,
+// whose C and strides are multiples of 32 elements and whose x is finite. A Q8_0 block takes d = max |x| / 127 as a half and q = x / d with that
+// half, so no element is further from x than ggml's, which divides by the float.
 struct StoreArgs {
   void* out; DType dtype; int64_t row_stride, head_stride;
   const float* x; const int32_t* rows; int n_tokens, n_heads, head_dim;
@@ -50,10 +52,12 @@ struct StoreArgs {
 
 // out[t, h] = softmax(scale * q[t, h] . k[n, g]) v[n, g] over kv_begin[t] <= n < kv_end[t]; g = h / (H / G). An empty range gives zeros.
 // Ranges are arbitrary, but consecutive tokens mostly share kv_begin (causal rows of one node, or of the local window).
+// lse[t, h] = ln(sum of e^(scale * q[t, h] . k[n, g])) over the same keys, -infinity where there are none; null: not wanted.
 struct AttendArgs {
   float* out; const float* q; KvView kv;         // [T, H, C] both
   const int32_t* kv_begin; const int32_t* kv_end;  // [T]
   int n_tokens, n_heads, n_kv_heads, head_dim; float scale;
+  float* lse = nullptr;                            // [T, H]
 };
 
 // Self-injection: attention of every token over all n_slots slots of the memory, no mask (SharedLLM 2410.19318, cross attention).
@@ -63,7 +67,17 @@ struct InjectArgs {
   int n_slots, n_tokens, n_heads, n_kv_heads, head_dim; float scale;
 };
 
-// out[i, dim] = float(x[rows[i], dim]); x is F32, F16 or BF16 with `dim` elements a row.
+// Attention over two sets of keys from the attention over each: out = (a e^u + b e^v) / (e^u + e^v) with u = a_power * a_lse + a_bias, v = b_lse, per row.
+// lse = ln(e^u + e^v), may be null. A side whose lse is -infinity counts nothing, whatever a_power; two of them give zeros and -infinity. out may be
+// a or b, lse may be a_lse or b_lse. Rows are (token, head) pairs. a_power is 1 and a_bias 0 except for adaptive parallel encoding
+// (arXiv 2502.05431): its temperature, and the logarithm of its scaling factor.
+struct MergeArgs {
+  float* out; float* lse;                   // [n_rows, dim], [n_rows]
+  const float* a; const float* a_lse; const float* b; const float* b_lse;
+  int n_rows, dim; float a_power; float a_bias = 0;
+};
+
+// out[i, dim] = float(x[rows[i], dim]); x is F32, F16, BF16 or Q8_0 with `dim` elements a row, in Q8_0 a multiple of 32.
 struct GatherArgs { float* out; const void* x; DType dtype; const int32_t* rows; int n_rows; int64_t dim; };
 
 // out[i, dim] = mean of the rows begin[i] <= r < end[i] of x[., dim]; ranges are not empty. Sums in float32, in row order.
@@ -81,6 +95,7 @@ struct Ops {
   void (*store)(Stream&, const StoreArgs&);
   void (*attend)(Stream&, const AttendArgs&);
   void (*inject)(Stream&, const InjectArgs&);
+  void (*merge)(Stream&, const MergeArgs&);
   void (*gather)(Stream&, const GatherArgs&);
   void (*pool)(Stream&, const PoolArgs&);
   void (*swiglu)(Stream&, const SwigluArgs&);
@@ -104,6 +119,7 @@ inline void inject(Stream& s, const InjectArgs& a) {
                      static_cast<uint64_t>(a.head_dim);
   s.ops->inject(s, a);
 }
+inline void merge(Stream& s, const MergeArgs& a) { s.ops->merge(s, a); }
 inline void gather(Stream& s, const GatherArgs& a) { s.ops->gather(s, a); }
 inline void pool(Stream& s, const PoolArgs& a) { s.ops->pool(s, a); }
 inline void swiglu(Stream& s, const SwigluArgs& a) { s.ops->swiglu(s, a); }

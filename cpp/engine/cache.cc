@@ -3,7 +3,13 @@
 #include <algorithm>
 #include <numeric>
 
+#include "base/memory_info.h"
+
 namespace banyan {
+
+namespace {
+constexpr int kMaxGrowth = 8192;  // rows
+}  // namespace
 
 KvView Cache::layer(int index) const {
   const int kv_dim = upper_.kv_dim();
@@ -13,9 +19,12 @@ KvView Cache::layer(int index) const {
 
 void Cache::reserve(Stream& s, int n_rows, int n_kept) {
   if (n_rows <= capacity_) return;
-  // Half as much again, so that a session that grows token by token moves each row about twice in all.
-  const int capacity = std::max(n_rows, capacity_ + capacity_ / 2);
+  // Half as much again, so that a session that grows token by token moves each row about twice in all; a long one moves more often, but never stands
+  // in memory with half of it unused.
+  const int capacity = std::max(n_rows, capacity_ + std::min(capacity_ / 2, kMaxGrowth));
   const int kv_dim = upper_.kv_dim(), head_dim = upper_.config.head_dim, heads = upper_.config.n_kv_heads;
+  require_memory(2 * static_cast<uint64_t>(capacity) * static_cast<uint64_t>(upper_.config.n_layers) * row_bytes(kv_dtype_, kv_dim),
+      "a cache of " + std::to_string(capacity) + " local tokens");
   Cache fresh(device_, upper_, kv_dtype_);
   fresh.capacity_ = capacity;
   for (int i = 0; i < upper_.config.n_layers; ++i) {

@@ -11,9 +11,10 @@ class Cache {
  public:
   Cache(Device& device, const Decoder& upper, DType kv_dtype) : device_(device), upper_(upper), kv_dtype_(kv_dtype), indices_(device) {}
 
-  // Room for n_rows tokens; the first n_kept of them stay. Throws kOutOfMemory (then nothing changed).
+  // Room for n_rows tokens; the first n_kept of them stay. Throws kOutOfMemory that says the bytes (then nothing changed).
   void reserve(Stream& s, int n_rows, int n_kept);
   KvView layer(int index) const;  // [capacity, G, C]
+  int capacity() const { return capacity_; }
 
  private:
   Device& device_;

@@ -2,11 +2,13 @@
 // engine thread and stay. A chunk that grows (the last one of a document) is replaced by a new one with a new uid.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <memory>
 #include <vector>
 
 #include "device/buffer.h"
+#include "engine/kv_pool.h"
 #include "engine/tree.h"
 
 namespace banyan {
@@ -23,6 +25,13 @@ struct TokenKeys {
   const std::byte* data = nullptr;  // device memory
   std::shared_ptr<const void> owner;
 };
+
+// What a chunk was read with when all its keys and values were computed.
+enum class KvKind : uint8_t {
+  kBare,      // nothing: positions from 0 (FocusLLM)
+  kPrefixed,  // behind the begin-of-text token, which all chunks share: positions from 1, or from 0 where the model has none (parallel encoding)
+};
+inline constexpr size_t kKvKinds = 2;
 
 struct Chunk {
   Chunk(std::vector<int32_t> tokens, int64_t begin, const TreeConfig& config)
@@ -42,8 +51,15 @@ struct Chunk {
   TokenKeys token_keys;        // token keys: of every token
   bool is_indexed = false;
   std::vector<NodeSlots> slots;                 // by node number
-  std::atomic<int> n_encoded = 0, n_slots = 0;  // of them; any thread
+  std::array<KvRows, kKvKinds> kv;              // of every token, all layers; no slab: not computed yet
+  std::atomic<int> n_encoded = 0, n_slots = 0;  // nodes with slots, and these; any thread
+  std::atomic<int> n_kinds = 0;                 // of kv that are computed; any thread
 
+  const KvRows& rows(KvKind kind) const { return kv[static_cast<size_t>(kind)]; }
+  void set_rows(KvKind kind, KvRows computed) {
+    if (rows(kind).slab == nullptr) ++n_kinds;
+    kv[static_cast<size_t>(kind)] = std::move(computed);
+  }
   void forget_slots(int node) {
     NodeSlots& old = slots[static_cast<size_t>(node)];
     if (old.data == nullptr) return;

@@ -7,19 +7,26 @@
 
 namespace banyan {
 
-struct Decoder {
-  Decoder(Device& device, const ModelConfig& config, const DecoderWeights& weights) : config(config), weights(weights) {
-    const std::vector<float> frequencies = rope_frequencies(config.rope, config.head_dim, &rope_magnitude);
+// How queries and keys turn with their positions.
+struct Rotation {
+  Rotation(Device& device, const RopeConfig& rope, int head_dim) {
+    const std::vector<float> frequencies = rope_frequencies(rope, head_dim, &magnitude);
     inv_freq = Buffer(device, frequencies.size() * sizeof(float));
     device.to_device(inv_freq.as<float>(), frequencies.data(), frequencies.size() * sizeof(float));
   }
+  Buffer inv_freq;      // [C / 2]
+  float magnitude = 1;  // YaRN
+};
+
+struct Decoder {
+  Decoder(Device& device, const ModelConfig& config, const DecoderWeights& weights)
+      : config(config), weights(weights), rotation(device, config.rope, config.head_dim) {}
   int q_dim() const { return config.n_heads * config.head_dim; }
   int kv_dim() const { return config.n_kv_heads * config.head_dim; }
 
   const ModelConfig& config;
   const DecoderWeights& weights;
-  Buffer inv_freq;           // [C / 2]
-  float rope_magnitude = 1;  // YaRN
+  const Rotation rotation;
 };
 
 }  // namespace banyan

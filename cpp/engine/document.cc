@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "engine/whole_chunks.h"
+
 namespace banyan {
 
 namespace {
@@ -41,9 +43,10 @@ class AppendJob : public DocumentJob {
       cut();
       return false;
     }
-    Stream s = engine().stream(cancel);
-    if (index_next_chunks(engine(), s, full_, &next_)) {
-      report(hooks_, next_, full_.size());
+    EngineStream s = engine().stream(cancel);
+    if (!preparation_) preparation_ = std::make_unique<Preparation>(*document_, full_);
+    if (preparation_->step(s)) {
+      report(hooks_, preparation_->n_done(), full_.size());
       return false;
     }
     document_->replace_tail(n_kept_, std::move(tail_));
@@ -74,7 +77,8 @@ class AppendJob : public DocumentJob {
 
   std::vector<int32_t> ids_;
   std::vector<std::shared_ptr<Chunk>> tail_, full_;
-  size_t n_kept_ = 0, next_ = 0;
+  std::unique_ptr<Preparation> preparation_;
+  size_t n_kept_ = 0;
   bool has_begun_ = false;
 };
 
@@ -84,13 +88,13 @@ class CompleteJob : public DocumentJob {
       : DocumentJob(std::move(document), std::move(hooks)), is_eager_(is_eager) {}
 
   bool step() override {
-    Stream s = engine().stream(cancel);
-    if (!has_begun_) {
+    EngineStream s = engine().stream(cancel);
+    if (!preparation_) {
       chunks_ = document_->chunks();
-      has_begun_ = true;
+      preparation_ = std::make_unique<Preparation>(*document_, chunks_);
     }
-    if (index_next_chunks(engine(), s, chunks_, &next_chunk_)) return false;
-    if (!is_eager_) return true;
+    if (preparation_->step(s)) return false;
+    if (!is_eager_ || document_->method != Method::kShared) return true;
     if (nodes_.empty()) {
       for (const auto& chunk : chunks_) {
         for (int node = chunk->tree.depth() == 0 ? 1 : 2; node <= chunk->tree.n_nodes(); ++node) nodes_.push_back({chunk, node, {}});
@@ -103,10 +107,10 @@ class CompleteJob : public DocumentJob {
 
  private:
   const bool is_eager_;
-  bool has_begun_ = false;
   std::vector<std::shared_ptr<Chunk>> chunks_;
+  std::unique_ptr<Preparation> preparation_;
   std::vector<NodeRef> nodes_;
-  size_t next_chunk_ = 0, next_node_ = 0;
+  size_t next_node_ = 0;
 };
 
 class SaveJob : public DocumentJob {
@@ -121,10 +125,14 @@ class SaveJob : public DocumentJob {
 
   bool step() override {
     if (!writer_) {
-      if (chunks_.empty()) chunks_ = document_->chunks();
-      Stream s = engine().stream(cancel);
-      if (index_next_chunks(engine(), s, chunks_, &next_chunk_)) return false;
-      writer_ = std::make_unique<DocumentWriter>(path_, engine().document_shape(document_->tree), DocumentContent{chunks_, attributes_});
+      EngineStream s = engine().stream(cancel);
+      if (!preparation_) {
+        chunks_ = document_->chunks();
+        preparation_ = std::make_unique<Preparation>(*document_, chunks_);
+      }
+      if (preparation_->step(s)) return false;
+      writer_ =
+          std::make_unique<DocumentWriter>(path_, engine().document_shape(document_->tree), DocumentContent{chunks_, attributes_, document_->method});
       return false;
     }
     const bool is_done = writer_->step();
@@ -136,7 +144,7 @@ class SaveJob : public DocumentJob {
   const std::string path_;
   const std::map<std::string, std::string> attributes_;
   std::vector<std::shared_ptr<Chunk>> chunks_;
-  size_t next_chunk_ = 0;
+  std::unique_ptr<Preparation> preparation_;
   std::unique_ptr<DocumentWriter> writer_;
 };
 
@@ -169,27 +177,70 @@ bool encode_next_nodes(Engine& engine, Stream& s, const std::vector<NodeRef>& no
   return true;
 }
 
-DocumentState::DocumentState(std::shared_ptr<Engine> engine, const TreeConfig& tree, std::vector<uint8_t> mask)
-    : engine(std::move(engine)), tree(tree), mask_(std::move(mask)) {}
+Preparation::Preparation(DocumentState& document, std::vector<std::shared_ptr<Chunk>> chunks)
+    : e_(*document.engine), method_(document.method), chunks_(std::move(chunks)) {
+  if (method_ != Method::kFocus && method_ != Method::kParallel) return;
+  const KvKind kind = method_ == Method::kFocus ? KvKind::kBare : KvKind::kPrefixed;
+  std::vector<WholeChunks::Item> items;
+  for (const auto& chunk : chunks_) items.push_back({chunk, &document.pool(kind)});
+  whole_ = std::make_unique<WholeChunks>(e_, kind, items);
+}
 
-DocumentState::DocumentState(std::shared_ptr<Engine> engine, const TreeConfig& tree, DocumentContent content)
-    : engine(std::move(engine)), tree(tree), chunks_(std::move(content.chunks)), attributes_(std::move(content.attributes)) {}
+Preparation::~Preparation() = default;
+
+bool Preparation::step(Stream& s) {
+  bool has_more = false;
+  if (whole_) {
+    has_more = whole_->step(s);
+    n_done_ = chunks_.size() - whole_->n_total() + whole_->n_done();
+  } else if (method_ == Method::kShared) {
+    has_more = index_next_chunks(e_, s, chunks_, &next_);
+    n_done_ = next_;
+  }
+  return has_more;
+}
+
+DocumentState::DocumentState(std::shared_ptr<Engine> engine_in, const TreeConfig& tree, std::optional<Method> method, std::vector<uint8_t> mask)
+    : engine(std::move(engine_in)), tree(tree), method(method), mask_(std::move(mask)) {}
+
+DocumentState::DocumentState(std::shared_ptr<Engine> engine_in, const TreeConfig& tree, DocumentContent content)
+    : engine(std::move(engine_in)),
+      tree(tree),
+      method(content.method),
+      chunks_(std::move(content.chunks)),
+      attributes_(std::move(content.attributes)) {}
 
 DocumentInfo DocumentState::info() const {
   const std::lock_guard lock(mutex_);
   DocumentInfo info;
   info.n_chunks = static_cast<int>(chunks_.size());
   info.chunk_size = tree.chunk_size;
-  info.depth = tree.depth;
+  info.depth = engine->has_adapter() ? tree.depth : 0;
   for (const auto& chunk : chunks_) {
-    info.n_tokens += static_cast<int64_t>(chunk->tokens.size());
+    const size_t n = chunk->tokens.size();
+    const int n_kinds = chunk->n_kinds;
+    info.n_tokens += static_cast<int64_t>(n);
+    info.n_chunks_encoded += n_kinds > 0 ? 1 : 0;
+    info.n_bytes += static_cast<uint64_t>(n_kinds) * n * engine->pool_shape.token_bytes();
+    if (!engine->has_adapter()) continue;
     info.n_nodes += chunk->tree.depth() == 0 ? 1 : chunk->tree.n_nodes() - 1;  // the chunk itself is encoded only if it has no halves
     info.n_nodes_encoded += chunk->n_encoded;
     info.n_slots += chunk->n_slots;
-    info.n_bytes += engine->compressor.index_bytes(chunk->tree);
+    if (chunk->is_indexed) info.n_bytes += engine->compressor.index_bytes(chunk->tree);
   }
   info.n_bytes += static_cast<uint64_t>(info.n_slots) * engine->compressor.slot_bytes();
   return info;
+}
+
+int64_t DocumentState::n_tokens() const {
+  const std::lock_guard lock(mutex_);
+  return chunks_.empty() ? 0 : chunks_.back()->begin + static_cast<int64_t>(chunks_.back()->tokens.size());
+}
+
+KvPool& DocumentState::pool(KvKind kind) {
+  std::optional<KvPool>& pool = pools_[static_cast<size_t>(kind)];
+  if (!pool) pool.emplace(*engine->device, engine->pool_shape, tree.chunk_size, engine->kv_place);
+  return *pool;
 }
 
 std::vector<int32_t> DocumentState::tokens(int64_t begin, int64_t end) const {

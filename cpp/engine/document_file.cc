@@ -11,7 +11,8 @@ namespace banyan {
 namespace {
 
 constexpr const char* kFormat = "banyan-document";
-constexpr const char* kVersion = "1";
+constexpr const char* kVersion = "2";
+constexpr const char* kKvNames[kKvKinds] = {"bare_kv", "prefixed_kv"};
 constexpr size_t kChecksumBytes = 16;
 constexpr size_t kAlignment = 64;                // of every tensor, so that kernels read the mapping as they read their own memory
 constexpr size_t kSliceBytes = size_t{8} << 20;  // a few milliseconds of writing or hashing
@@ -36,6 +37,7 @@ std::map<std::string, std::string> identity(const DocumentShape& shape) {
       {"keep", t.keep.is_fraction ? text_of(t.keep.fraction) + " of a node" : std::to_string(t.keep.count)},
       {"injected_layers", std::to_string(t.n_injected_layers)},
       {"kv_type", traits(shape.kv_dtype).name},
+      {"kv_pool", traits(shape.pool.dtype).name},
       {"dim", std::to_string(shape.dim)},
       {"kv_dim", std::to_string(shape.kv_dim)},
   };
@@ -54,10 +56,15 @@ std::array<std::byte, kChecksumBytes> checksum_of(const Hash& hash) {
 
 DocumentWriter::DocumentWriter(const std::string& path, const DocumentShape& shape, DocumentContent content)
     : shape_(shape), content_(std::move(content)), file_(path) {
+  has_kv_.fill(!content_.chunks.empty());
+  for (const auto& chunk : content_.chunks) {
+    is_indexed_ = is_indexed_ && chunk->is_indexed;
+    for (size_t kind = 0; kind < kKvKinds; ++kind) has_kv_[kind] = has_kv_[kind] && chunk->kv[kind].slab != nullptr;
+  }
   for (size_t c = 0; c < content_.chunks.size(); ++c) {
     const Chunk& chunk = *content_.chunks[c];
     tokens_.insert(tokens_.end(), chunk.tokens.begin(), chunk.tokens.end());
-    if (shape_.tree.selection == SelectionRule::kCosine) n_vectors_ += static_cast<size_t>(chunk.tree.n_compared());
+    if (is_indexed_ && shape_.tree.selection == SelectionRule::kCosine) n_vectors_ += static_cast<size_t>(chunk.tree.n_compared());
     for (int node = 1; node <= chunk.tree.n_nodes(); ++node) {
       const NodeSlots& slots = chunk.slots[static_cast<size_t>(node)];
       if (slots.data == nullptr) continue;
@@ -65,7 +72,7 @@ DocumentWriter::DocumentWriter(const std::string& path, const DocumentShape& sha
       n_slots_ += static_cast<size_t>(slots.n_slots);
     }
   }
-  n_total_ = n_slots_ * shape_.slot_bytes() + tokens_.size() * shape_.key_bytes();
+  n_total_ = n_slots_ * shape_.slot_bytes() + tokens_.size() * key_bytes() + kv_bytes(0) + kv_bytes(1);
 }
 
 std::string DocumentWriter::header() const {
@@ -73,6 +80,8 @@ std::string DocumentWriter::header() const {
   json.begin_object().key("__metadata__").begin_object();
   for (const auto& [key, value] : identity(shape_)) json.key(key).string(value);
   json.key("chunk_size").string(std::to_string(shape_.tree.chunk_size));
+  json.key("indexed").string(is_indexed_ ? "yes" : "no");
+  json.key("method").string(content_.method ? kMethodNames[static_cast<int>(*content_.method)] : "");
   for (const auto& [key, value] : content_.attributes) json.key("attribute." + key).string(value);
   json.end_object();
   size_t at = 0;
@@ -97,8 +106,12 @@ std::string DocumentWriter::header() const {
   const size_t element = static_cast<size_t>(traits(shape_.kv_dtype).block_bytes);
   entry("slots", traits(shape_.kv_dtype).name, {n_slots_ * shape_.slot_bytes() / element}, n_slots_ * shape_.slot_bytes());
   pad();
-  entry("keys", traits(shape_.kv_dtype).name, {tokens_.size() * shape_.key_bytes() / element}, tokens_.size() * shape_.key_bytes());
+  entry("keys", traits(shape_.kv_dtype).name, {tokens_.size() * key_bytes() / element}, tokens_.size() * key_bytes());
   pad();
+  for (size_t kind = 0; kind < kKvKinds; ++kind) {
+    if (has_kv_[kind]) entry(kKvNames[kind], "U8", {kv_bytes(kind)}, kv_bytes(kind));
+    pad();
+  }
   entry("vectors", "F32", {n_vectors_, static_cast<size_t>(shape_.dim)}, n_vectors_ * static_cast<size_t>(shape_.dim) * sizeof(float));
   entry("tokens", "I32", {tokens_.size()}, tokens_.size() * sizeof(int32_t));
   entry("nodes", "I32", {encoded_.size(), 3}, encoded_.size() * 3 * sizeof(int32_t));
@@ -119,6 +132,25 @@ void DocumentWriter::put(const void* data, size_t n_bytes) {
 void DocumentWriter::put_padding(size_t n_bytes) {
   const std::vector<std::byte> padding(padded(n_bytes) - n_bytes);
   put(padding.data(), padding.size());
+}
+
+// Whole chunks, layer by layer so that the file is one slab; true when all are written.
+bool DocumentWriter::put_kv(uint64_t until) {
+  const size_t n_chunks = content_.chunks.size(), n_parts = 2 * static_cast<size_t>(shape_.pool.n_layers) * n_chunks;
+  for (; next_kind_ < kKvKinds; ++next_kind_, next_part_ = 0) {
+    if (!has_kv_[next_kind_]) continue;
+    for (; next_part_ < n_parts; ++next_part_) {
+      if (n_done_ >= until) return false;
+      const Chunk& chunk = *content_.chunks[next_part_ % n_chunks];
+      const size_t side = next_part_ / n_chunks, n_bytes = chunk.tokens.size() * shape_.pool.row();
+      const KvRows& rows = chunk.kv[next_kind_];
+      const KvView view = rows.layer(shape_.pool, static_cast<int>(side / 2));
+      put(static_cast<const std::byte*>(side % 2 == 0 ? view.k : view.v) + static_cast<size_t>(rows.row) * shape_.pool.row(), n_bytes);
+      n_done_ += n_bytes;
+    }
+    put_padding(kv_bytes(next_kind_));
+  }
+  return true;
 }
 
 bool DocumentWriter::step() {
@@ -144,12 +176,14 @@ bool DocumentWriter::step() {
   has_slots_ = true;
   for (; next_chunk_ < content_.chunks.size() && n_done_ < until; ++next_chunk_) {
     const Chunk& chunk = *content_.chunks[next_chunk_];
-    const size_t n_bytes = chunk.tokens.size() * shape_.key_bytes();
+    const size_t n_bytes = chunk.tokens.size() * key_bytes();
     put(chunk.token_keys.data, n_bytes);
     n_done_ += n_bytes;
   }
   if (next_chunk_ < content_.chunks.size()) return false;
-  put_padding(tokens_.size() * shape_.key_bytes());
+  if (!has_keys_) put_padding(tokens_.size() * key_bytes());
+  has_keys_ = true;
+  if (!put_kv(until)) return false;
   for (const auto& chunk : content_.chunks) put(chunk->vectors.data(), chunk->vectors.size() * sizeof(float));
   put(tokens_.data(), tokens_.size() * sizeof(int32_t));
   for (const auto& [c, node] : encoded_) {
@@ -218,23 +252,46 @@ DocumentContent DocumentReader::take() {
   for (const auto& [key, value] : file_->metadata) {
     if (key.starts_with("attribute.")) content.attributes[key.substr(10)] = value;
   }
+  const auto entry = [&](const char* key) {
+    const auto found = file_->metadata.find(key);
+    return found == file_->metadata.end() ? std::string() : found->second;
+  };
+  const bool is_indexed = entry("indexed") == "yes";
+  const std::string method = entry("method");
+  for (size_t i = 0; i < std::size(kMethodNames); ++i) {
+    if (method == kMethodNames[i]) content.method = static_cast<Method>(i);
+  }
+  if (!method.empty() && !content.method) fail("header entry \"method\" is unknown");
+  const size_t key_bytes = is_indexed ? shape_.key_bytes() : 0;
+  std::array<std::byte*, kKvKinds> slabs{};
+  for (size_t kind = 0; kind < kKvKinds; ++kind) {
+    const auto found = file_->tensors.find(kKvNames[kind]);
+    if (found == file_->tensors.end()) continue;
+    const TensorView& kv = tensor(kKvNames[kind], DType::kU8, 1);
+    if (static_cast<size_t>(kv.shape[0]) != static_cast<size_t>(tokens.shape[0]) * shape_.pool.token_bytes())
+      fail(std::string("tensor ") + kKvNames[kind] + " has another size");
+    slabs[kind] = const_cast<std::byte*>(static_cast<const std::byte*>(kv.data));  // nobody writes into a finished chunk
+  }
   const size_t row = static_cast<size_t>(shape_.dim) * sizeof(float);
   if (vectors.shape[1] != shape_.dim || nodes.shape[1] != 3) fail("tensor vectors or nodes has another width");
-  if (row_bytes(shape_.kv_dtype, keys.shape[0]) != static_cast<size_t>(tokens.shape[0]) * shape_.key_bytes()) fail("tensor keys has another size");
+  if (row_bytes(shape_.kv_dtype, keys.shape[0]) != static_cast<size_t>(tokens.shape[0]) * key_bytes) fail("tensor keys has another size");
   const auto* next_key = static_cast<const std::byte*>(keys.data);
   size_t next_vector = 0;
   for (int64_t begin = 0; begin < tokens.shape[0]; begin += tree.chunk_size) {
     std::vector<int32_t> chunk_ids(static_cast<size_t>(std::min<int64_t>(tree.chunk_size, tokens.shape[0] - begin)));
     std::memcpy(chunk_ids.data(), ids + static_cast<size_t>(begin) * sizeof(int32_t), chunk_ids.size() * sizeof(int32_t));
     auto chunk = std::make_shared<Chunk>(std::move(chunk_ids), begin, tree);
-    const auto count = shape_.tree.selection == SelectionRule::kCosine ? static_cast<size_t>(chunk->tree.n_compared()) : 0;
+    const auto count = is_indexed && shape_.tree.selection == SelectionRule::kCosine ? static_cast<size_t>(chunk->tree.n_compared()) : 0;
     if (next_vector + count > static_cast<size_t>(vectors.shape[0])) fail("tensor vectors is too short");
     chunk->vectors.resize(count * static_cast<size_t>(shape_.dim));
     if (count > 0) std::memcpy(chunk->vectors.data(), static_cast<const std::byte*>(vectors.data) + next_vector * row, count * row);
     next_vector += count;
-    chunk->token_keys = {next_key, file_};
-    next_key += chunk->tokens.size() * shape_.key_bytes();
-    chunk->is_indexed = true;
+    if (is_indexed) chunk->token_keys = {next_key, file_};
+    next_key += chunk->tokens.size() * key_bytes;
+    chunk->is_indexed = is_indexed;
+    for (size_t kind = 0; kind < kKvKinds; ++kind) {
+      if (slabs[kind] != nullptr) chunk->set_rows(static_cast<KvKind>(kind), {slabs[kind], tokens.shape[0], static_cast<int32_t>(begin), file_});
+    }
     content.chunks.push_back(std::move(chunk));
   }
   const auto* next = static_cast<const std::byte*>(slots.data);

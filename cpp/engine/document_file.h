@@ -1,14 +1,16 @@
 // document_file: a saved document, one safetensors file (docs/formats.md). Written atomically; read mapped, every byte checked first.
 //   tokens   I32 [n_tokens]
-//   vectors  F32 [n_compared over all chunks, D]      cosine rule, else empty
-//   keys     F16 or F32 [n_tokens * G * C]             token-keys rule, else empty; chunk by chunk [G][n][C]
+//   vectors  F32 [n_compared over all chunks, D]      cosine rule, else or without an index empty
+//   keys     F16 or F32 [n_tokens * G * C]             token-keys rule, else or without an index empty; chunk by chunk [G][n][C]
 //   nodes    I32 [n_encoded, 3]     chunk, node, n_slots
 //   slots    F16 or F32 [..]        node by node: [M][keys, values][n_slots, G, C]
+//   bare_kv, prefixed_kv  U8 [..]     of every token, if all chunks have them: [L][keys, values][n_tokens, G, C] in the type kv_pool names
 //   checksum U8 [16]                hash of every byte before it
 #pragma once
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,6 +27,7 @@ struct DocumentShape {
   TreeConfig tree;
   int dim = 0, kv_dim = 0;  // of the lower model
   DType kv_dtype = DType::kF16;
+  KvShape pool;                                                                                                       // of whole chunks
   size_t key_bytes() const { return tree.selection == SelectionRule::kTokenKeys ? row_bytes(kv_dtype, kv_dim) : 0; }  // of one token
   size_t slot_bytes() const { return 2 * static_cast<size_t>(tree.n_injected_layers) * row_bytes(kv_dtype, kv_dim); }
 };
@@ -32,6 +35,7 @@ struct DocumentShape {
 struct DocumentContent {
   std::vector<std::shared_ptr<Chunk>> chunks;
   std::map<std::string, std::string> attributes;
+  std::optional<Method> method;  // whose data appends compute
 };
 
 class DocumentWriter {
@@ -46,6 +50,9 @@ class DocumentWriter {
   void put(const void* data, size_t n_bytes);
   void put_padding(size_t n_bytes);
   std::string header() const;
+  bool put_kv(uint64_t until);
+  size_t kv_bytes(size_t kind) const { return has_kv_[kind] ? tokens_.size() * shape_.pool.token_bytes() : 0; }
+  size_t key_bytes() const { return is_indexed_ ? shape_.key_bytes() : 0; }
   const DocumentShape shape_;
   const DocumentContent content_;
   OutputFile file_;
@@ -53,7 +60,10 @@ class DocumentWriter {
   std::vector<std::pair<size_t, int>> encoded_;  // chunk, node
   std::vector<int32_t> tokens_;
   size_t n_vectors_ = 0, n_slots_ = 0, next_node_ = 0, next_chunk_ = 0;
-  bool has_head_ = false, has_slots_ = false;
+  bool is_indexed_ = true;                // all chunks are
+  std::array<bool, kKvKinds> has_kv_{};   // all chunks have rows of this kind
+  size_t next_kind_ = 0, next_part_ = 0;  // of put_kv: kind; layer, side and chunk in one number
+  bool has_head_ = false, has_slots_ = false, has_keys_ = false;
   uint64_t n_done_ = 0, n_total_ = 0;
 };
 

@@ -6,12 +6,27 @@
 namespace banyan {
 
 Activations::Activations(Device& device, const Decoder& upper, const Decoder& lower)
-    : x(device), y(device), normed(device), picked(device), k(device), v(device), moved(device), q(device), mixed(device), gate(device), up(device) {
+    : x(device),
+      y(device),
+      normed(device),
+      picked(device),
+      k(device),
+      v(device),
+      moved(device),
+      q(device),
+      mixed(device),
+      gate(device),
+      up(device),
+      turned(device),
+      other(device),
+      lse(device),
+      other_lse(device) {
   const auto larger = [](int a, int b) { return static_cast<size_t>(std::max(a, b)); };
   dim_ = larger(upper.config.dim, lower.config.dim);
   kv_dim_ = larger(upper.kv_dim(), lower.kv_dim());
   q_dim_ = larger(upper.q_dim(), lower.q_dim());
   ffn_dim_ = larger(upper.config.ffn_dim, lower.config.ffn_dim);
+  n_heads_ = static_cast<size_t>(upper.config.n_heads);
 }
 
 void Activations::reserve(int n_rows) {
@@ -24,43 +39,120 @@ void Activations::reserve(int n_rows) {
   n_rows_ = n_rows;
 }
 
+void Activations::reserve_groups() {
+  const size_t row = static_cast<size_t>(n_rows_) * sizeof(float);
+  for (Buffer* b : {&turned, &other}) b->reserve(row * q_dim_);
+  for (Buffer* b : {&lse, &other_lse}) b->reserve(row * n_heads_);
+}
+
 void Layer::norm_heads(Stream& s, float* x, const float* weight, int n, int n_heads) const {
   if (weight != nullptr) norm(s, {x, x, weight, n * n_heads, d_.config.head_dim, d_.config.norm_eps});
 }
 
+// Rows of candidates come last and have projections of their own.
+void Layer::project(Stream& s, float* out, const float* x, Projection plain, Projection candidate, int n, bool accumulate) const {
+  const int n_plain = n - n_candidates_;
+  if (n_plain > 0) gemm(s, {out, x, plain.w, plain.bias, n_plain, accumulate});
+  if (n_candidates_ == 0) return;
+  gemm(s, {out + static_cast<int64_t>(n_plain) * plain.w.rows, x + static_cast<int64_t>(n_plain) * plain.w.cols, candidate.w, candidate.bias,
+              n_candidates_, accumulate});
+}
+
+float Layer::scale() const { return 1.0f / std::sqrt(static_cast<float>(d_.config.head_dim)); }
+
 void Layer::keys(Stream& s, Activations& a, int n) const {
   const ModelConfig& c = d_.config;
   norm(s, {a.normed.as<float>(), a.x.as<float>(), w_.attn_norm, n, c.dim, c.norm_eps});
-  gemm(s, {a.k.as<float>(), a.normed.as<float>(), w_.k, w_.k_bias, n, false});
+  const Projection candidate = candidate_ == nullptr ? Projection{} : Projection{candidate_->k, candidate_->k_bias};
+  project(s, a.k.as<float>(), a.normed.as<float>(), {w_.k, w_.k_bias}, candidate, n, false);
   norm_heads(s, a.k.as<float>(), w_.k_norm, n, c.n_kv_heads);
 }
 
 void Layer::keys_values(Stream& s, Activations& a, int n) const {
   keys(s, a, n);
-  gemm(s, {a.v.as<float>(), a.normed.as<float>(), w_.v, w_.v_bias, n, false});
+  const Projection candidate = candidate_ == nullptr ? Projection{} : Projection{candidate_->v, candidate_->v_bias};
+  project(s, a.v.as<float>(), a.normed.as<float>(), {w_.v, w_.v_bias}, candidate, n, false);
 }
 
 void Layer::rotate_keys(Stream& s, float* k, const int32_t* positions, int n) const {
   const ModelConfig& c = d_.config;
-  rope(s, {k, positions, d_.inv_freq.as<float>(), n, c.n_kv_heads, c.head_dim, d_.rope_magnitude, c.rope.is_interleaved});
+  rope(s, {k, positions, rotation_.inv_freq.as<float>(), n, c.n_kv_heads, c.head_dim, rotation_.magnitude, c.rope.is_interleaved});
+}
+
+void Layer::rotate_queries(Stream& s, float* q, const int32_t* positions, int n) const {
+  const ModelConfig& c = d_.config;
+  rope(s, {q, positions, rotation_.inv_freq.as<float>(), n, c.n_heads, c.head_dim, rotation_.magnitude, c.rope.is_interleaved});
+}
+
+// a.q = the unrotated queries of the rows that ask, which alone remain in a.x.
+void Layer::ask(Stream& s, Activations& a, const int32_t* rows, int n) const {
+  const ModelConfig& c = d_.config;
+  const float* asking = a.normed.as<float>();
+  if (rows != nullptr) {
+    gather(s, {a.picked.as<float>(), asking, DType::kF32, rows, n, c.dim});
+    gather(s, {a.y.as<float>(), a.x.as<float>(), DType::kF32, rows, n, c.dim});
+    asking = a.picked.as<float>();
+    a.x.swap(a.y);
+  }
+  const Projection candidate = candidate_ == nullptr ? Projection{} : Projection{candidate_->q, candidate_->q_bias};
+  project(s, a.q.as<float>(), asking, {w_.q, w_.q_bias}, candidate, n, false);
+  norm_heads(s, a.q.as<float>(), w_.q_norm, n, c.n_heads);
+}
+
+// Output projection of a.mixed, added to the residual stream.
+void Layer::answer(Stream& s, Activations& a, int n) const {
+  const Projection candidate = candidate_ == nullptr ? Projection{} : Projection{candidate_->o, candidate_->o_bias};
+  project(s, a.x.as<float>(), a.mixed.as<float>(), {w_.o, w_.o_bias}, candidate, n, true);
 }
 
 void Layer::attention(Stream& s, Activations& a, const KvView& kv, const Queries& queries) const {
   const ModelConfig& c = d_.config;
-  const float* asking = a.normed.as<float>();
-  if (queries.rows != nullptr) {
-    gather(s, {a.picked.as<float>(), asking, DType::kF32, queries.rows, queries.n, c.dim});
-    gather(s, {a.y.as<float>(), a.x.as<float>(), DType::kF32, queries.rows, queries.n, c.dim});
-    asking = a.picked.as<float>();
-    a.x.swap(a.y);
-  }
-  gemm(s, {a.q.as<float>(), asking, w_.q, w_.q_bias, queries.n, false});
-  norm_heads(s, a.q.as<float>(), w_.q_norm, queries.n, c.n_heads);
-  rope(s, {a.q.as<float>(), queries.positions, d_.inv_freq.as<float>(), queries.n, c.n_heads, c.head_dim, d_.rope_magnitude, c.rope.is_interleaved});
-  const float scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim));
-  attend(s, {a.mixed.as<float>(), a.q.as<float>(), kv, queries.kv_begin, queries.kv_end, queries.n, c.n_heads, c.n_kv_heads, c.head_dim, scale},
+  ask(s, a, queries.rows, queries.n);
+  rotate_queries(s, a.q.as<float>(), queries.positions, queries.n);
+  attend(s, {a.mixed.as<float>(), a.q.as<float>(), kv, queries.kv_begin, queries.kv_end, queries.n, c.n_heads, c.n_kv_heads, c.head_dim, scale()},
       queries.n_pairs);
-  gemm(s, {a.x.as<float>(), a.mixed.as<float>(), w_.o, w_.o_bias, queries.n, true});
+  answer(s, a, queries.n);
+}
+
+void Layer::attention(Stream& s, Activations& a, const GroupedQueries& queries) const {
+  const ModelConfig& c = d_.config;
+  const int n = queries.n, heads = c.n_heads;
+  const auto q_dim = static_cast<size_t>(d_.q_dim());
+  a.reserve_groups();
+  ask(s, a, queries.rows, n);
+  const KeyGroup* own_turn = nullptr;  // the one group whose queries turn otherwise
+  for (const KeyGroup& group : queries.groups) {
+    if (group.positions != nullptr) own_turn = &group;
+  }
+  if (own_turn != nullptr) {
+    gather(s, {a.turned.as<float>(), a.q.as<float>(), DType::kF32, queries.identity, n, static_cast<int64_t>(q_dim)});
+    rotate_queries(s, a.turned.as<float>(), own_turn->positions, n);
+  }
+  rotate_queries(s, a.q.as<float>(), queries.positions, n);
+  if (queries.asked != nullptr) gather(s, {queries.asked, a.q.as<float>(), DType::kF32, queries.last, 1, static_cast<int64_t>(q_dim)});
+  if (queries.order != nullptr) {
+    gather(s, {a.turned.as<float>(), a.q.as<float>(), DType::kF32, queries.order, n, static_cast<int64_t>(q_dim)});
+    a.q.swap(a.turned);
+  }
+  for (const KeyGroup& group : queries.groups) {
+    const bool is_first = &group == queries.groups.data();
+    const size_t first = static_cast<size_t>(group.first);
+    const float* q = (&group == own_turn ? a.turned : a.q).as<float>() + first * q_dim;
+    float* out = is_first ? a.mixed.as<float>() : a.other.as<float>();
+    float* lse = is_first ? a.lse.as<float>() : a.other_lse.as<float>();
+    AttendArgs args{out, q, group.kv, group.kv_begin, group.kv_end, group.n, heads, c.n_kv_heads, c.head_dim, scale() / group.temperature};
+    args.lse = lse;
+    attend(s, args, group.n_pairs);
+    if (is_first) continue;
+    float* mixed = a.mixed.as<float>() + first * q_dim;
+    float* mixed_lse = a.lse.as<float>() + first * static_cast<size_t>(heads);
+    merge(s, {mixed, mixed_lse, mixed, mixed_lse, out, lse, group.n * heads, c.head_dim, group.power, group.bias});
+  }
+  if (queries.order != nullptr) {
+    gather(s, {a.other.as<float>(), a.mixed.as<float>(), DType::kF32, queries.place, n, static_cast<int64_t>(q_dim)});
+    a.mixed.swap(a.other);
+  }
+  answer(s, a, n);
 }
 
 void Layer::cross_queries(Stream& s, Activations& a, const CrossWeights& cross, int n) const {
@@ -73,8 +165,7 @@ void Layer::injection(Stream& s, Activations& a, const InjectionView& memory, in
   const CrossWeights& cross = *memory.weights;
   cross_queries(s, a, cross, n);
   rope(s, {a.q.as<float>(), memory.positions, memory.inv_freq, n, c.n_heads, c.head_dim, memory.rope_magnitude, memory.is_interleaved});
-  const float scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim));
-  inject(s, {a.mixed.as<float>(), a.q.as<float>(), memory.kv, memory.n_slots, n, c.n_heads, memory.n_kv_heads, c.head_dim, scale});
+  inject(s, {a.mixed.as<float>(), a.q.as<float>(), memory.kv, memory.n_slots, n, c.n_heads, memory.n_kv_heads, c.head_dim, scale()});
   gemm(s, {a.x.as<float>(), a.mixed.as<float>(), cross.o, nullptr, n, true});
 }
 

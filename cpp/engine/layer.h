@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "engine/decoder.h"
@@ -15,15 +16,18 @@ class Activations {
  public:
   Activations(Device& device, const Decoder& upper, const Decoder& lower);
   void reserve(int n_rows);  // throws kOutOfMemory
+  void reserve_groups();     // what only queries with several groups of keys need, for as many rows
 
   Buffer x, y;            // [T, D] residual stream, and the rows of it that go on
   Buffer normed, picked;  // [T, D] input of the projections, and the rows of it that ask
   Buffer k, v, moved;     // [T, G, C] keys and values of the batch; keys in another order or rotation
   Buffer q, mixed;        // [T, H, C] queries; output of attention
   Buffer gate, up;        // [T, F]
+  // Several groups of keys: another rotation or order of the queries, one group's output, and the log-sums of all groups so far and of one.
+  Buffer turned, other, lse, other_lse;
 
  private:
-  size_t dim_, kv_dim_, q_dim_, ffn_dim_;
+  size_t dim_, kv_dim_, q_dim_, ffn_dim_, n_heads_;
   int n_rows_ = 0;
 };
 
@@ -49,6 +53,31 @@ class IndexTable {
   std::vector<int32_t> host_;
 };
 
+// Some of the keys that queries see; all pointers on the device. A query's softmax goes over the keys of all its groups.
+struct KeyGroup {
+  KvView kv;
+  int first = 0, n = 0;                // which queries: [first, first + n) of the order they attend in
+  const int32_t* kv_begin = nullptr;   // [n] visible rows of `kv`
+  const int32_t* kv_end = nullptr;     // [n]
+  const int32_t* positions = nullptr;  // [n] the queries' rotation towards these keys; null: their own
+  float temperature = 1;               // divides the scores
+  float power = 1, bias = 0;           // the log-sum of the groups before counts power times plus bias once this group joins (MergeArgs)
+  uint64_t n_pairs = 0;                // sum of kv_end - kv_begin
+};
+
+// How queries with several groups of keys attend; all pointers on the device.
+struct GroupedQueries {
+  int n = 0;
+  const int32_t* rows = nullptr;       // [n] as in Queries
+  const int32_t* positions = nullptr;  // [n] rotation
+  const int32_t* order = nullptr;      // [n] the row that attends i-th; null: as they come
+  const int32_t* place = nullptr;      // [n] the inverse of order
+  const int32_t* identity = nullptr;   // [n] 0, 1, ...: needed where a group has positions
+  float* asked = nullptr;              // [H, C] receives the rotated query of row *last, if not null
+  const int32_t* last = nullptr;
+  std::span<const KeyGroup> groups;  // the first covers all queries
+};
+
 // The rows that attend; all pointers on the device.
 struct Queries {
   int n = 0;
@@ -71,9 +100,21 @@ struct InjectionView {
   int n_kv_heads = 0;
 };
 
+// What a pass changes about a layer.
+struct LayerOptions {
+  const Rotation* rotation = nullptr;           // null: the decoder's
+  const CandidateWeights* candidate = nullptr;  // FocusLLM: projections of the last n_candidates rows
+  int n_candidates = 0;
+};
+
 class Layer {
  public:
-  Layer(const Decoder& decoder, int index) : d_(decoder), w_(decoder.weights.layers[static_cast<size_t>(index)]) {}
+  Layer(const Decoder& decoder, int index, const LayerOptions& options = {})
+      : d_(decoder),
+        w_(decoder.weights.layers[static_cast<size_t>(index)]),
+        rotation_(options.rotation != nullptr ? *options.rotation : decoder.rotation),
+        candidate_(options.candidate),
+        n_candidates_(options.n_candidates) {}
 
   // a.normed = norm(a.x); a.k = its keys, with k norm, unrotated. n rows.
   void keys(Stream& s, Activations& a, int n) const;
@@ -83,6 +124,8 @@ class Layer {
   void rotate_keys(Stream& s, float* k, const int32_t* positions, int n) const;
   // Queries from a.normed, attention over kv, output projection, residual. With queries.rows only those rows of a.x remain (compacted).
   void attention(Stream& s, Activations& a, const KvView& kv, const Queries& queries) const;
+  // The same over several groups of keys.
+  void attention(Stream& s, Activations& a, const GroupedQueries& queries) const;
   // a.q = the cross-attention's queries of a.x, unrotated. n rows.
   void cross_queries(Stream& s, Activations& a, const CrossWeights& cross, int n) const;
   // Self-injection (SharedLLM): norm, query, attention over the memory, output projection, residual. n rows of a.x.
@@ -91,9 +134,21 @@ class Layer {
   void mlp(Stream& s, Activations& a, int n) const;
 
  private:
+  struct Projection {
+    WeightView w;
+    const float* bias;
+  };
   void norm_heads(Stream& s, float* x, const float* weight, int n, int n_heads) const;
+  void project(Stream& s, float* out, const float* x, Projection plain, Projection candidate, int n, bool accumulate) const;
+  void ask(Stream& s, Activations& a, const int32_t* rows, int n) const;
+  void rotate_queries(Stream& s, float* q, const int32_t* positions, int n) const;
+  void answer(Stream& s, Activations& a, int n) const;
+  float scale() const;
   const Decoder& d_;
   const LayerWeights& w_;
+  const Rotation& rotation_;
+  const CandidateWeights* candidate_;
+  const int n_candidates_;
 };
 
 // Throws kAborted once the stream is cancelled; ops after that leave garbage.

@@ -115,7 +115,7 @@ void Memory::build(Stream& s, const MemoryPlan& plan) {
       }
       // The second rotation adds to the first; the magnitude of YaRN is in the keys already.
       if (is_key)
-        rope(s, {staged_.as<float>(), indices_.at(positions_at), lower_.inv_freq.as<float>(), n_slots_, c.n_kv_heads, c.head_dim, 1.0f,
+        rope(s, {staged_.as<float>(), indices_.at(positions_at), lower_.rotation.inv_freq.as<float>(), n_slots_, c.n_kv_heads, c.head_dim, 1.0f,
                     c.rope.is_interleaved});
       store(s, {is_key ? to.k : to.v, kv_dtype_, to.row_stride, to.head_stride, staged_.as<float>(), indices_.at(numbers_at), n_slots_, c.n_kv_heads,
                    c.head_dim});

@@ -23,6 +23,9 @@ void warm_up(const ModelFiles& files, const LoadOptions& options) {
     add(weights.head);
   };
   add_decoder(files.upper);
+  for (const CandidateWeights& layer : files.candidates) {
+    for (const WeightView* w : {&layer.q, &layer.k, &layer.v, &layer.o}) add(*w);
+  }
   if (!files.is_lower_shared) add_decoder(files.lower);
   uint64_t total = 0, done = 0;
   for (const auto& [data, n_bytes] : parts) total += n_bytes;
@@ -103,25 +106,28 @@ class ModelState : public Model {
   const TokenizerData* tokenizer() const override { return engine_->files->tokenizer ? &*engine_->files->tokenizer : nullptr; }
 
   std::shared_ptr<Document> create_document(const DocumentOptions& options) override {
-    need_adapter();
+    const std::optional<Method> method = options.method ? options.method : engine_->default_method();
+    if (method && !engine_->has(*method)) {
+      const std::string name = kMethodNames[static_cast<int>(*method)];
+      throw Error(Code::kAdapterMismatch, "method " + name + " needs a " + name + " adapter; the model was loaded without one");
+    }
     TreeConfig tree = engine_->tree;
+    if (method == Method::kFocus) tree.chunk_size = engine_->files->focus.chunk_size;
     if (options.chunk_size != 0) tree.chunk_size = options.chunk_size;
-    check_chunk_size(tree.chunk_size, tree);
-    return std::make_shared<DocumentState>(engine_, tree, options.mask);
+    if (engine_->has_adapter()) check_chunk_size(tree.chunk_size, tree);
+    if (tree.chunk_size < 1) throw Error(Code::kInvalidArgument, "a chunk must have at least one token");
+    return std::make_shared<DocumentState>(engine_, tree, method, options.mask);
   }
 
   void begin_open(std::string path, JobHooks hooks, std::function<void(std::shared_ptr<Document>)> on_document) override {
-    need_adapter();
     engine_->scheduler.post(std::make_unique<OpenJob>(engine_, std::move(path), std::move(hooks), std::move(on_document)));
   }
 
-  std::shared_ptr<Session> create_session() override { return std::make_shared<SessionState>(engine_); }
+  std::shared_ptr<Session> create_session(const MethodOptions& options) override { return std::make_shared<SessionState>(engine_, options); }
+  uint64_t multiply_adds() const override { return engine_->multiply_adds; }
   void close() override { engine_->scheduler.close(); }
 
  private:
-  void need_adapter() const {
-    if (!engine_->has_adapter()) throw Error(Code::kInvalidArgument, "documents need an adapter: load the model with one");
-  }
   const std::shared_ptr<Engine> engine_;
 };
 
@@ -134,11 +140,29 @@ Engine::Engine(std::unique_ptr<ModelFiles> files_in, std::unique_ptr<Device> dev
       kv_dtype(options.kv_dtype),
       upper(*device, files->upper_config, files->upper),
       lower(*device, files->lower_config, files->lower),
+      kv_shape{upper.config.n_layers, upper.kv_dim(), upper.config.head_dim, kv_dtype},
+      pool_shape{upper.config.n_layers, upper.kv_dim(), upper.config.head_dim, options.pool_dtype.value_or(kv_dtype)},
+      kv_place{options.kv_directory},
       activations(*device, upper, lower),
       compressor(*device, lower, tree, kv_dtype, activations) {
   if (kv_dtype != DType::kF16 && kv_dtype != DType::kF32) throw Error(Code::kInvalidArgument, "the type of keys and values must be F16 or F32");
+  if (pool_shape.dtype != DType::kF16 && pool_shape.dtype != DType::kF32 && pool_shape.dtype != DType::kQ8_0)
+    throw Error(Code::kInvalidArgument, "the type of whole chunks' keys and values must be F16, F32 or Q8_0");
+  if (pool_shape.dtype == DType::kQ8_0 && pool_shape.head_dim % traits(DType::kQ8_0).block_size != 0)
+    throw Error(Code::kInvalidArgument,
+        "8-bit keys and values need a head size that is a multiple of 32; this model's is " + std::to_string(pool_shape.head_dim));
   if (has_adapter()) check_chunk_size(tree.chunk_size, tree);
-  info = {files->upper_config, tree, files->is_lower_shared, device->name(), {}, files->fingerprint, files->n_parameters, files->n_bytes, kv_dtype};
+  info.upper = files->upper_config;
+  info.tree = tree;
+  info.focus = files->focus;
+  info.method = default_method();
+  info.is_lower_shared = files->is_lower_shared;
+  info.device = device->name();
+  info.fingerprint = files->fingerprint;
+  info.n_parameters = files->n_parameters;
+  info.n_bytes = files->n_bytes;
+  info.kv_dtype = kv_dtype;
+  info.pool_dtype = pool_shape.dtype;
 }
 
 void Engine::check_ids(const std::vector<int32_t>& ids, Code code) const {
@@ -149,7 +173,7 @@ void Engine::check_ids(const std::vector<int32_t>& ids, Code code) const {
 }
 
 DocumentShape Engine::document_shape(const TreeConfig& document_tree) const {
-  return {info.fingerprint, document_tree, lower.config.dim, lower.kv_dim(), kv_dtype};
+  return {info.fingerprint, document_tree, lower.config.dim, lower.kv_dim(), kv_dtype, pool_shape};
 }
 
 std::shared_ptr<Model> Model::load(LoadOptions options) {

@@ -1,24 +1,14 @@
 #include "engine/retrieve.h"
 
 #include <algorithm>
-#include <chrono>
 #include <tuple>
 
+#include "engine/stopwatch.h"
 #include "engine/token_scores.h"
 
 namespace banyan {
 
 namespace {
-
-class Stopwatch {
- public:
-  explicit Stopwatch(double& total_ms) : total_ms_(total_ms), begin_(std::chrono::steady_clock::now()) {}
-  ~Stopwatch() { total_ms_ += std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin_).count(); }
-
- private:
-  double& total_ms_;
-  const std::chrono::steady_clock::time_point begin_;
-};
 
 // The released code hides tokens of a rejected half where the CHOSEN half of that chunk is padded, by position (sharedllm-semantics 10).
 std::vector<uint8_t> mask_of_sibling(const Chunk& chunk, const SelectedNode& node) {

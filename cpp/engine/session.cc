@@ -1,21 +1,19 @@
 #include "engine/session.h"
 
 #include <algorithm>
-#include <chrono>
 
+#include "engine/focus_reader.h"
+#include "engine/full_reader.h"
+#include "engine/parallel_reader.h"
 #include "engine/sampler.h"
+#include "engine/shared_reader.h"
+#include "engine/streaming_reader.h"
 
 namespace banyan {
 
 namespace {
 
-// Tokens of one slice of prefill: a full GEMM tile on the CPU, and short enough that other sessions' tokens get through.
-constexpr int kPrefillTokens = 256;
-
-using Clock = std::chrono::steady_clock;
-double ms_since(Clock::time_point begin) { return std::chrono::duration<double, std::milli>(Clock::now() - begin).count(); }
-
-// What every run of a session begins with: exclusive use, and the memory for its question.
+// What every run of a session begins with: exclusive use, and what its method prepares.
 class SessionJob : public Job {
  public:
   SessionJob(std::shared_ptr<SessionState> session, CancelFlag cancel) : Job(std::move(cancel)), session_(std::move(session)) {}
@@ -25,21 +23,20 @@ class SessionJob : public Job {
 
  protected:
   Engine& engine() const { return *session_->engine; }
+  Reader& reader() const { return *session_->reader; }
 
-  // One slice; true when the memory is ready.
-  bool prepare(Stream& s, std::span<const int32_t> ids, int64_t query_index, const Retrieve::Hooks& hooks) {
+  // One slice; true when the local tokens can be read.
+  bool prepare(Stream& s, Question question) {
     if (!has_begun_) {
       if (session_->is_busy) throw Error(Code::kInvalidArgument, "another run of this session is still going on");
       session_->is_busy = has_begun_ = true;
-      retrieve_ = std::make_unique<Retrieve>(engine(), session_->documents());
+      question.documents = session_->documents();
+      reader().begin(std::move(question));
     }
-    const bool is_ready = retrieve_->step(s, session_->upper, ids, query_index, session_->memory, session_->memory_key, hooks);
-    if (retrieve_->has_changed) session_->cached.clear();
-    return is_ready;
+    return reader().prepare(s);
   }
 
   const std::shared_ptr<SessionState> session_;
-  std::unique_ptr<Retrieve> retrieve_;
 
  private:
   bool has_begun_ = false;
@@ -59,13 +56,30 @@ class GenerateJob : public SessionJob {
   }
 
   bool step() override {
-    Stream s = engine().stream(cancel);
+    EngineStream s = engine().stream(cancel);
     switch (stage_) {
-      case Stage::kPrepare:
-        if (prepare(s, request_.ids, request_.query_index, {hooks_.on_progress})) begin_prefill(s);
+      case Stage::kPrepare: {
+        const bool is_ready = prepare(s, {{}, request_.ids, request_.query_index, request_.max_tokens, false, hooks_.on_progress});
+        result_.select_ms = reader().select_ms;
+        result_.encode_ms = reader().encode_ms;
+        if (!is_ready) return false;
+        if (hooks_.on_retrieval && !reader().retrieval.nodes.empty()) hooks_.on_retrieval(reader().retrieval);
+        result_.n_prompt = static_cast<int>(ids_.size());
+        stage_ = Stage::kPrefill;
         return false;
-      case Stage::kPrefill: return prefill(s);
-      case Stage::kDecode: return decode(s);
+      }
+      case Stage::kPrefill: {
+        const double encoding_before = reader().encode_ms;
+        double ms = 0;
+        const bool is_read = read(s, ids_.size() == 1, ms);
+        result_.encode_ms = reader().encode_ms;
+        result_.prefill_ms += ms - (reader().encode_ms - encoding_before);
+        result_.n_cached = std::min(reader().n_cached, result_.n_prompt);
+        if (!is_read) return false;
+        stage_ = Stage::kDecode;
+        return request_.max_tokens == 0 || choose(s, result_.prefill_ms);
+      }
+      case Stage::kDecode: return read(s, true, result_.decode_ms) && choose(s, result_.decode_ms);
     }
     return true;
   }
@@ -73,55 +87,15 @@ class GenerateJob : public SessionJob {
  private:
   enum class Stage : uint8_t { kPrepare, kPrefill, kDecode };
 
-  void begin_prefill(Stream& s) {
-    SessionState& session = *session_;
-    result_.select_ms = retrieve_->select_ms;
-    result_.encode_ms = retrieve_->encode_ms;
-    if (hooks_.on_retrieval && session.active_memory() != nullptr) hooks_.on_retrieval(retrieve_->result);
-    // the last prompt token always runs: its logits are wanted
-    const auto [ours, theirs] = std::mismatch(session.cached.begin(), session.cached.end(), ids_.begin(), ids_.end() - 1);
-    session.cached.resize(static_cast<size_t>(ours - session.cached.begin()));
-    result_.n_prompt = static_cast<int>(ids_.size());
-    result_.n_cached = static_cast<int>(session.cached.size());
-    session.cache.reserve(s, static_cast<int>(ids_.size()), result_.n_cached);
-    stage_ = Stage::kPrefill;
-  }
-
-  void run(Stream& s, int n, Upper::Read read) {
-    SessionState& session = *session_;
-    const auto n_past = static_cast<int>(session.cached.size());
-    const std::span<const int32_t> piece(ids_.data() + n_past, static_cast<size_t>(n));
-    const bool is_released_step = engine().tree.semantics == Semantics::kReleased && (stage_ == Stage::kDecode || ids_.size() == 1);
-    session.cache.reserve(s, n_past + n, n_past);
-    session.upper.forward(s, session.cache, session.active_memory(), piece, n_past, read, is_released_step);
-    session.cached.insert(session.cached.end(), piece.begin(), piece.end());
-  }
-
-  bool prefill(Stream& s) {
-    const auto begin = Clock::now();
-    const auto n_left = static_cast<int>(ids_.size() - session_->cached.size());
-    const int n = std::min(n_left, kPrefillTokens);
-    run(s, n, n == n_left ? Upper::Read::kLast : Upper::Read::kNothing);
-    result_.prefill_ms += ms_since(begin);
-    if (hooks_.on_progress)
-      hooks_.on_progress(
-          "prefill", session_->cached.size() - static_cast<size_t>(result_.n_cached), ids_.size() - static_cast<size_t>(result_.n_cached));
-    if (n < n_left) return false;
-    stage_ = Stage::kDecode;
-    return request_.max_tokens == 0 || choose(s);
-  }
-
-  bool decode(Stream& s) {
-    const auto begin = Clock::now();
-    run(s, 1, Upper::Read::kLast);
-    const bool is_done = choose(s);
-    result_.decode_ms += ms_since(begin);
-    return is_done;
+  bool read(Stream& s, bool is_step, double& ms) {
+    const Stopwatch watch(ms);
+    return reader().read(s, ids_, Pass::Read::kLast, is_step);
   }
 
   // Samples the next token; true at the end of the run.
-  bool choose(Stream& s) {
-    std::vector<float> logits = session_->upper.logits(s, 1);
+  bool choose(Stream& s, double& ms) {
+    const Stopwatch watch(ms);
+    std::vector<float> logits = reader().logits(s);
     const int32_t id = sampler_.sample(logits, ids_);
     if (std::find(request_.stop_ids.begin(), request_.stop_ids.end(), id) != request_.stop_ids.end()) {
       result_.finish = FinishReason::kStop;
@@ -142,7 +116,7 @@ class GenerateJob : public SessionJob {
   Stage stage_ = Stage::kPrepare;
 };
 
-// Everything a conformance run compares, in one go after the memory is ready.
+// Everything a conformance run compares.
 class TraceJob : public SessionJob {
  public:
   TraceJob(std::shared_ptr<SessionState> session, TraceRequest request, CancelFlag cancel, std::function<void(const Error*, const Trace&)> on_done)
@@ -153,66 +127,37 @@ class TraceJob : public SessionJob {
   }
 
   bool step() override {
-    Stream s = engine().stream(cancel);
-    s.multiply_adds = trace_.multiply_adds;
-    const bool is_ready = prepare(s, request_.ids, request_.query_index, {});
-    if (is_ready) {
-      copy_memory();
-      run(s);
-    }
-    trace_.multiply_adds = s.multiply_adds;
+    EngineStream s = engine().stream(cancel);
+    const bool is_ready = prepare(s, {{}, request_.ids, request_.query_index, request_.max_new_tokens, true, {}});
+    if (is_ready) run(s);
+    trace_.multiply_adds += s.multiply_adds;
     return is_ready;
   }
 
  private:
-  bool is_released() const { return engine().tree.semantics == Semantics::kReleased; }
-
-  void copy_memory() {
-    trace_.retrieval = retrieve_->result;
-    trace_.query_vector = retrieve_->query_vector;
-    trace_.slot_positions = retrieve_->slot_positions;
-    if (session_->active_memory() == nullptr) return;
-    Engine& e = engine();
-    Stream s = e.stream(cancel);
-    const int n = session_->memory.n_slots(), kv_dim = e.lower.kv_dim();
-    const size_t side = static_cast<size_t>(n) * static_cast<size_t>(kv_dim);
-    std::vector<int32_t> numbers(static_cast<size_t>(n));
-    for (int i = 0; i < n; ++i) numbers[static_cast<size_t>(i)] = i;
-    IndexTable table(*e.device);
-    const size_t at = table.add(numbers);
-    table.upload();
-    Buffer widened(*e.device, side * sizeof(float));
-    for (int i = 0; i < e.tree.n_injected_layers; ++i) {
-      const KvView kv = session_->memory.layer(i);
-      for (auto& [from, to] : {std::pair<void*, std::vector<float>*>{kv.k, &trace_.keys}, {kv.v, &trace_.values}}) {
-        gather(s, {widened.as<float>(), from, kv.dtype, table.at(at), n, kv_dim});
-        to->resize(to->size() + side);
-        e.device->to_host(to->data() + to->size() - side, widened.as<float>(), side * sizeof(float));
-      }
-    }
+  std::vector<float> logits(Stream& s, const std::vector<int32_t>& ids, Pass::Read wanted, bool is_step) {
+    while (!reader().read(s, ids, wanted, is_step)) {}
+    return reader().logits(s);
   }
 
   void run(Stream& s) {
-    SessionState& session = *session_;
-    const auto n_prompt = static_cast<int>(request_.ids.size());
     const auto vocabulary = static_cast<std::ptrdiff_t>(engine().upper.config.vocab_size);
     std::vector<int32_t> ids = request_.ids;
-    session.cached.clear();
-    session.cache.reserve(s, n_prompt + request_.max_new_tokens, 0);
-    session.upper.forward(s, session.cache, session.active_memory(), ids, 0, Upper::Read::kAll, is_released() && n_prompt == 1);
-    trace_.logits = session.upper.logits(s, n_prompt);
+    reader().forget();
+    trace_.logits = logits(s, ids, Pass::Read::kAll, ids.size() == 1);
     std::vector<float> last(trace_.logits.end() - vocabulary, trace_.logits.end());
     for (int i = 0; i < request_.max_new_tokens; ++i) {
       const auto best = static_cast<int32_t>(std::max_element(last.begin(), last.end()) - last.begin());
       trace_.greedy.push_back(best);
       trace_.greedy_logits.insert(trace_.greedy_logits.end(), last.begin(), last.end());
-      ids.push_back(best);
+      const auto step = static_cast<size_t>(i);
+      ids.push_back(step < request_.forced.size() ? request_.forced[step] : best);
       if (i + 1 == request_.max_new_tokens) break;
-      const auto n_past = request_.recompute ? 0 : static_cast<int>(ids.size()) - 1;
-      const std::span<const int32_t> piece(ids.data() + n_past, ids.size() - static_cast<size_t>(n_past));
-      session.upper.forward(s, session.cache, session.active_memory(), piece, n_past, Upper::Read::kLast, is_released() && !request_.recompute);
-      last = session.upper.logits(s, 1);
+      if (request_.recompute) reader().forget();
+      last = logits(s, ids, Pass::Read::kLast, !request_.recompute);
     }
+    trace_.retrieval = reader().retrieval;
+    reader().trace(s, trace_, std::max(1, request_.max_new_tokens));
   }
 
   const TraceRequest request_;
@@ -229,13 +174,29 @@ void check_prompt(const Engine& engine, const std::vector<int32_t>& ids, int64_t
 
 }  // namespace
 
-SessionState::SessionState(std::shared_ptr<Engine> engine_in)
-    : engine(std::move(engine_in)),
-      upper(*engine),
-      memory(*engine->device, engine->lower, engine->kv_dtype, engine->tree.n_injected_layers),
-      cache(*engine->device, engine->upper, engine->kv_dtype) {}
+std::unique_ptr<Reader> make_reader(Engine& engine, const MethodOptions& options) {
+  const std::optional<Method> method = options.method ? options.method : engine.default_method();
+  if (!method) return std::make_unique<FullReader>(engine, MethodOptions{});  // refuses documents, see set_documents
+  if (!engine.has(*method)) {
+    const std::string name = kMethodNames[static_cast<int>(*method)];
+    throw Error(Code::kAdapterMismatch, "method " + name + " needs a " + name + " adapter; the model was loaded without one");
+  }
+  switch (*method) {
+    case Method::kShared: return std::make_unique<SharedReader>(engine);
+    case Method::kFocus: return std::make_unique<FocusReader>(engine, options);
+    case Method::kParallel: return std::make_unique<ParallelReader>(engine, options);
+    case Method::kStreaming: return std::make_unique<StreamingReader>(engine, options);
+    case Method::kFull: return std::make_unique<FullReader>(engine, options);
+  }
+  throw Error(Code::kInternal, "an unknown method");
+}
+
+SessionState::SessionState(std::shared_ptr<Engine> engine_in, const MethodOptions& options)
+    : engine(std::move(engine_in)), reader(make_reader(*engine, options)), has_method_(options.method || engine->default_method()) {}
 
 void SessionState::set_documents(std::vector<std::shared_ptr<Document>> documents) {
+  if (!documents.empty() && !has_method_)
+    throw Error(Code::kInvalidArgument, "the model has no adapter: name a method that needs none (full, streaming, parallel) to read documents");
   std::vector<std::shared_ptr<DocumentState>> ours;
   for (const auto& document : documents) {
     auto state = std::dynamic_pointer_cast<DocumentState>(document);
@@ -251,15 +212,20 @@ std::vector<std::shared_ptr<DocumentState>> SessionState::documents() const {
   return documents_;
 }
 
+int64_t SessionState::room(size_t n_prompt) const { return reader->room(documents(), n_prompt); }
+
 void SessionState::begin_generate(GenerateRequest request, GenerateHooks hooks) {
   check_prompt(*engine, request.ids, request.query_index);
   for (const auto& [id, bias] : request.sampler.logit_bias) engine->check_ids({id});
   if (request.max_tokens < 0) throw Error(Code::kInvalidArgument, "max_tokens is negative");
+  room(request.ids.size());  // refuses documents without chunks
   engine->scheduler.post(std::make_unique<GenerateJob>(shared_from_this(), std::move(request), std::move(hooks)));
 }
 
 void SessionState::begin_trace(TraceRequest request, CancelFlag cancel, std::function<void(const Error*, const Trace&)> on_done) {
   check_prompt(*engine, request.ids, request.query_index);
+  engine->check_ids(request.forced);
+  room(request.ids.size());
   engine->scheduler.post(std::make_unique<TraceJob>(shared_from_this(), std::move(request), std::move(cancel), std::move(on_done)));
 }
 

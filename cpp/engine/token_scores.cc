@@ -25,7 +25,7 @@ TokenScores::TokenScores(Device& device, Stream& s, const Decoder& upper, const 
   Buffer first(device, query.size_bytes()), turned(device, chunks.size() * query.size_bytes());
   device.to_device(first.as<float>(), query.data(), query.size_bytes());
   gather(s, {turned.as<float>(), first.as<float>(), DType::kF32, indices.at(zeros_at), n_chunks, static_cast<int64_t>(query.size())});
-  rope(s, {turned.as<float>(), indices.at(positions_at), lower.inv_freq.as<float>(), n_chunks, heads, head_dim, lower.rope_magnitude,
+  rope(s, {turned.as<float>(), indices.at(positions_at), lower.rotation.inv_freq.as<float>(), n_chunks, heads, head_dim, lower.rotation.magnitude,
               lower.config.rope.is_interleaved});
 
   // products per chunk, [H, n]: a kv head's keys are a matrix, the query heads that read it are its rows of input

@@ -7,75 +7,141 @@ namespace banyan {
 
 namespace {
 
-// Which rows of the cache each token of a piece sees: all up to itself, or the last `sliding_window` of them.
-struct LocalRanges {
-  std::vector<int32_t> positions, begin, end;
-  uint64_t n_pairs = 0;
+std::vector<int32_t> count_up(int n) {
+  std::vector<int32_t> numbers(static_cast<size_t>(n));
+  std::iota(numbers.begin(), numbers.end(), 0);
+  return numbers;
+}
 
-  LocalRanges(int n, int n_past, int64_t sliding_window) {
-    for (int t = 0; t < n; ++t) {
-      const int position = n_past + t;
-      positions.push_back(position);
-      begin.push_back(sliding_window > 0 ? static_cast<int32_t>(std::max<int64_t>(0, position + 1 - sliding_window)) : 0);
-      end.push_back(position + 1);
-      n_pairs += static_cast<uint64_t>(end.back() - begin.back());
-    }
-  }
-};
+uint64_t count_pairs(const SeenKeys& seen) {
+  uint64_t n = 0;
+  for (size_t i = 0; i < seen.begin.size(); ++i) n += static_cast<uint64_t>(std::max(0, seen.end[i] - seen.begin[i]));
+  return n;
+}
 
 }  // namespace
 
-void Upper::forward(Stream& s, Cache& cache, const Memory* memory, std::span<const int32_t> ids, int n_past, Read read, bool is_released_step) {
+SeenKeys seen_locally(LayerKv kv, int n, int n_past, int64_t sliding_window) {
+  SeenKeys seen;
+  seen.kv = std::move(kv);
+  for (int row = n_past; row < n_past + n; ++row) {
+    seen.begin.push_back(sliding_window > 0 ? static_cast<int32_t>(std::max<int64_t>(0, row + 1 - sliding_window)) : 0);
+    seen.end.push_back(row + 1);
+  }
+  return seen;
+}
+
+// Where the arrays of a pass lie in the index table.
+struct Upper::Plan {
+  struct Group {
+    size_t begin, end, positions;
+    uint64_t n_pairs;
+  };
+  Plan(const Pass& pass, IndexTable& table, int query_position) : n(static_cast<int>(pass.ids.size())) {
+    table.clear();
+    ids = table.add({pass.ids.begin(), pass.ids.end()});
+    positions = table.add(pass.positions);
+    rows = table.add(pass.rows);
+    identity = table.add(count_up(n));
+    cross = table.add(std::vector<int32_t>(static_cast<size_t>(n), query_position));
+    candidate_rows = table.add(pass.candidate_rows);
+    std::vector<int32_t> inverse(pass.order.size());
+    for (size_t i = 0; i < pass.order.size(); ++i) inverse[static_cast<size_t>(pass.order[i])] = static_cast<int32_t>(i);
+    order = table.add(pass.order);
+    place = table.add(inverse);
+    for (const SeenKeys& seen : pass.seen)
+      groups.push_back({table.add(seen.begin), table.add(seen.end), table.add(seen.positions), count_pairs(seen)});
+    table.upload();
+  }
+  const int n;
+  size_t ids, positions, rows, identity, cross, candidate_rows, order, place;
+  std::vector<Group> groups;
+};
+
+// Attention of all rows, or of the last one only, which then alone goes on.
+void Upper::attend_to(Stream& s, const Layer& layer, const Pass& pass, const Plan& plan, int index, bool is_last_row_only) {
+  Activations& a = e_.activations;
+  const int last = plan.n - 1, skipped = is_last_row_only ? last : 0;
+  const bool is_simple = pass.seen.size() == 1 && pass.seen[0].temperature == 1 && pass.order.empty() && pass.asked == nullptr;
+  const int32_t* rows = is_last_row_only && plan.n > 1 ? indices_.at(plan.identity) + last : nullptr;
+  if (is_simple && pass.seen[0].positions.empty()) {
+    const SeenKeys& seen = pass.seen[0];
+    const uint64_t n_pairs = is_last_row_only ? static_cast<uint64_t>(seen.end.back() - seen.begin.back()) : plan.groups[0].n_pairs;
+    layer.attention(s, a, seen.kv(index),
+        {plan.n - skipped, rows, indices_.at(plan.positions) + skipped, indices_.at(plan.groups[0].begin) + skipped,
+            indices_.at(plan.groups[0].end) + skipped, n_pairs});
+    return;
+  }
+  std::vector<KeyGroup> groups;
+  for (size_t g = 0; g < pass.seen.size(); ++g) {
+    const SeenKeys& seen = pass.seen[g];
+    const auto n = static_cast<int>(seen.begin.size());
+    if (n == 0 || (is_last_row_only && seen.first + n != plan.n)) continue;  // none of its rows goes on
+    const int from = is_last_row_only ? n - 1 : 0;
+    KeyGroup group{seen.kv(index), is_last_row_only ? 0 : seen.first, n - from, indices_.at(plan.groups[g].begin) + from,
+        indices_.at(plan.groups[g].end) + from, seen.positions.empty() ? nullptr : indices_.at(plan.groups[g].positions) + from, seen.temperature,
+        seen.power, seen.bias, plan.groups[g].n_pairs};
+    if (is_last_row_only) group.n_pairs = static_cast<uint64_t>(std::max(0, seen.end.back() - seen.begin.back()));
+    groups.push_back(group);
+  }
+  GroupedQueries queries;
+  queries.n = plan.n - skipped;
+  queries.rows = rows;
+  queries.positions = indices_.at(plan.positions) + skipped;
+  if (!pass.order.empty()) queries.order = indices_.at(plan.order), queries.place = indices_.at(plan.place);
+  queries.identity = indices_.at(plan.identity);
+  if (pass.asked != nullptr) queries.asked = pass.asked + static_cast<int64_t>(index) * e_.upper.q_dim();
+  queries.last = indices_.at(plan.identity) + (queries.n - 1);
+  queries.groups = groups;
+  layer.attention(s, a, queries);
+}
+
+// Of the cross queries: the lower model's; for the released one-token step entry R + 1 of its angle vector, for every pair.
+const float* Upper::cross_frequencies(const Pass& pass) {
+  const float* frequencies = e_.lower.rotation.inv_freq.as<float>();
+  if (!pass.is_released_step) return frequencies;
+  std::vector<float> table(static_cast<size_t>(e_.upper.config.head_dim / 2));
+  e_.device->to_host(table.data(), frequencies, table.size() * sizeof(float));
+  std::fill(table.begin(), table.end(), table[static_cast<size_t>(pass.memory->query_position()) % table.size()]);
+  step_freq_.reserve(table.size() * sizeof(float));
+  e_.device->to_device(step_freq_.as<float>(), table.data(), table.size() * sizeof(float));
+  return step_freq_.as<float>();
+}
+
+void Upper::run(Stream& s, const Pass& pass) {
   const ModelConfig& c = e_.upper.config;
   Activations& a = e_.activations;
-  const int n = static_cast<int>(ids.size());
+  const bool is_injected = pass.memory != nullptr && pass.memory->n_slots() > 0;
+  const Plan plan(pass, indices_, is_injected ? pass.memory->query_position() : 0);
+  const int n = plan.n;
   a.reserve(n);
-  const LocalRanges ranges(n, n_past, c.sliding_window);
-  const bool is_injected = memory != nullptr && memory->n_slots() > 0;
-  const int query_position = is_injected ? memory->query_position() : 0;
-  const std::vector<int32_t> last{n - 1}, last_position{n_past + n - 1}, last_begin{ranges.begin.back()}, last_end{ranges.end.back()};
-  indices_.clear();
-  const size_t ids_at = indices_.add({ids.begin(), ids.end()}), positions_at = indices_.add(ranges.positions), begin_at = indices_.add(ranges.begin),
-               end_at = indices_.add(ranges.end), cross_at = indices_.add(std::vector<int32_t>(static_cast<size_t>(n), query_position)),
-               last_at = indices_.add(last), last_position_at = indices_.add(last_position), last_begin_at = indices_.add(last_begin),
-               last_end_at = indices_.add(last_end);
-  indices_.upload();
+  const float* cross_freq = is_injected ? cross_frequencies(pass) : nullptr;
+  const auto put = [&](const KvView& to, const int32_t* rows, const float* k, const float* v, int count) {
+    store(s, {to.k, to.dtype, to.row_stride, to.head_stride, k, rows, count, c.n_kv_heads, c.head_dim});
+    store(s, {to.v, to.dtype, to.row_stride, to.head_stride, v, rows, count, c.n_kv_heads, c.head_dim});
+  };
 
-  const float* cross_freq = e_.lower.inv_freq.as<float>();
-  if (is_injected && is_released_step) {  // entry R + 1 of the angle vector, for every pair
-    const int half = c.head_dim / 2;
-    std::vector<float> table(static_cast<size_t>(half));
-    e_.device->to_host(table.data(), cross_freq, table.size() * sizeof(float));
-    std::fill(table.begin(), table.end(), table[static_cast<size_t>(query_position % half)]);
-    step_freq_.reserve(table.size() * sizeof(float));
-    e_.device->to_device(step_freq_.as<float>(), table.data(), table.size() * sizeof(float));
-    cross_freq = step_freq_.as<float>();
-  }
-
-  embed(s, {a.x.as<float>(), e_.upper.weights.embedding, indices_.at(ids_at), n});
+  embed(s, {a.x.as<float>(), e_.upper.weights.embedding, indices_.at(plan.ids), n});
   for (int i = 0; i < c.n_layers; ++i) {
-    const Layer layer(e_.upper, i);
+    const CandidateWeights* candidate = pass.n_candidates > 0 ? &e_.files->candidates[static_cast<size_t>(i)] : nullptr;
+    const Layer layer(e_.upper, i, {pass.rotation, candidate, pass.n_candidates});
     const bool is_last = i == c.n_layers - 1;
     layer.keys_values(s, a, n);
-    layer.rotate_keys(s, a.k.as<float>(), indices_.at(positions_at), n);
-    const KvView kv = cache.layer(i);
-    store(s, {kv.k, kv.dtype, kv.row_stride, kv.head_stride, a.k.as<float>(), indices_.at(positions_at), n, c.n_kv_heads, c.head_dim});
-    store(s, {kv.v, kv.dtype, kv.row_stride, kv.head_stride, a.v.as<float>(), indices_.at(positions_at), n, c.n_kv_heads, c.head_dim});
-    if (is_last && read == Read::kNothing) break;
-    int n_rows = n;
-    if (is_last && read == Read::kLast && n > 1) {
-      n_rows = 1;
-      layer.attention(s, a, kv,
-          {1, indices_.at(last_at), indices_.at(last_position_at), indices_.at(last_begin_at), indices_.at(last_end_at),
-              static_cast<uint64_t>(last_end[0] - last_begin[0])});
-    } else {
-      layer.attention(s, a, kv, {n, nullptr, indices_.at(positions_at), indices_.at(begin_at), indices_.at(end_at), ranges.n_pairs});
+    if (pass.n_candidates > 0) {
+      const int64_t first = int64_t{n - pass.n_candidates} * e_.upper.kv_dim();
+      put(pass.candidate_kv(i), indices_.at(plan.candidate_rows), a.k.as<float>() + first, a.v.as<float>() + first, pass.n_candidates);
     }
+    layer.rotate_keys(s, a.k.as<float>(), indices_.at(plan.positions), n);
+    put(pass.target(i), indices_.at(plan.rows), a.k.as<float>(), a.v.as<float>(), n);
+    if (is_last && pass.read == Pass::Read::kNothing) break;
+    const bool is_last_row_only = is_last && pass.read == Pass::Read::kLast;
+    attend_to(s, layer, pass, plan, i, is_last_row_only);
+    const int n_rows = is_last_row_only ? 1 : n;
     if (is_injected && i < e_.tree.n_injected_layers) {
       const ModelConfig& lower = e_.lower.config;
       layer.injection(s, a,
-          {&e_.files->cross[static_cast<size_t>(i)], memory->layer(i), memory->n_slots(), indices_.at(cross_at), cross_freq, e_.lower.rope_magnitude,
-              lower.rope.is_interleaved, lower.n_kv_heads},
+          {&e_.files->cross[static_cast<size_t>(i)], pass.memory->layer(i), pass.memory->n_slots(), indices_.at(plan.cross), cross_freq,
+              e_.lower.rotation.magnitude, lower.rope.is_interleaved, lower.n_kv_heads},
           n_rows);
     }
     layer.mlp(s, a, n_rows);
@@ -101,10 +167,10 @@ void Upper::read_question(Stream& s, std::span<const int32_t> ids, int64_t index
   Activations& a = e_.activations;
   const int n = static_cast<int>(index) + 1;
   a.reserve(n);
-  const LocalRanges ranges(n, 0, c.sliding_window);
+  const SeenKeys seen = seen_locally({}, n, 0, c.sliding_window);
   indices_.clear();
-  const size_t ids_at = indices_.add({ids.begin(), ids.begin() + n}), positions_at = indices_.add(ranges.positions),
-               begin_at = indices_.add(ranges.begin), end_at = indices_.add(ranges.end), last_at = indices_.add({n - 1});
+  const size_t ids_at = indices_.add({ids.begin(), ids.begin() + n}), positions_at = indices_.add(count_up(n)), begin_at = indices_.add(seen.begin),
+               end_at = indices_.add(seen.end), last_at = indices_.add({n - 1});
   indices_.upload();
   embed(s, {a.x.as<float>(), e_.upper.weights.embedding, indices_.at(ids_at), n});
   for (int i = 0; i <= layer; ++i) {
@@ -115,9 +181,9 @@ void Upper::read_question(Stream& s, std::span<const int32_t> ids, int64_t index
     if (i == layer) {
       block.attention(s, a, kv,
           {1, indices_.at(last_at), indices_.at(last_at), indices_.at(begin_at) + (n - 1), indices_.at(end_at) + (n - 1),
-              static_cast<uint64_t>(n - ranges.begin.back())});
+              static_cast<uint64_t>(n - seen.begin.back())});
     } else {
-      block.attention(s, a, kv, {n, nullptr, indices_.at(positions_at), indices_.at(begin_at), indices_.at(end_at), ranges.n_pairs});
+      block.attention(s, a, kv, {n, nullptr, indices_.at(positions_at), indices_.at(begin_at), indices_.at(end_at), count_pairs(seen)});
       block.mlp(s, a, n);
     }
     check_cancelled(s);

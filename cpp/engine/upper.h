@@ -1,12 +1,12 @@
-// upper: the whole decoder over local tokens, with the memory injected into its lowest layers.
+// upper: the whole decoder. Runs passes, and what selection asks of the lowest layers.
 #pragma once
 
 #include <span>
 #include <vector>
 
-#include "engine/cache.h"
 #include "engine/engine.h"
 #include "engine/memory.h"
+#include "engine/pass.h"
 
 namespace banyan {
 
@@ -15,13 +15,10 @@ class Upper {
   explicit Upper(Engine& engine)
       : e_(engine), indices_(*engine.device), picked_(*engine.device), logits_(*engine.device), step_freq_(*engine.device) {}
 
-  enum class Read : uint8_t { kNothing, kLast, kAll };  // whose hidden states are wanted; the last layer computes only those
+  // Runs a pass; what it was to read remains in the activations until the next one. Throws kAborted, kOutOfMemory.
+  void run(Stream& s, const Pass& pass);
 
-  // Runs `ids` at positions n_past.. and appends their keys and values to the cache (which has room). memory may be null. `is_released_step`: the
-  // released code's one-token call, whose cross queries turn by one common angle (sharedllm-semantics 9). Throws kAborted.
-  void forward(Stream& s, Cache& cache, const Memory* memory, std::span<const int32_t> ids, int n_past, Read read, bool is_released_step);
-
-  // Logits [n, V] of the rows the last forward() left, on the host; n is 1 for kLast.
+  // Logits [n, V] of the rows the last run() left, on the host; n is 1 for kLast.
   std::vector<float> logits(Stream& s, int n);
 
   // Block 0 without injection over ids[0..index], final norm of its output at `index` (sharedllm-semantics 5). [D]
@@ -31,6 +28,9 @@ class Upper {
   std::vector<float> cross_query(Stream& s, std::span<const int32_t> ids, int64_t index, int layer);
 
  private:
+  struct Plan;
+  void attend_to(Stream& s, const Layer& layer, const Pass& pass, const Plan& plan, int index, bool is_last_row_only);
+  const float* cross_frequencies(const Pass& pass);
   void read_question(Stream& s, std::span<const int32_t> ids, int64_t index, int layer);
   std::vector<float> to_host(Stream& s, const Buffer& buffer, int64_t n) const;
   Engine& e_;

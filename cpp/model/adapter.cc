@@ -10,6 +10,7 @@
 
 #include "base/decimal.h"
 #include "base/path.h"
+#include "model/focus_adapter.h"
 #include "model/huggingface.h"
 
 namespace banyan {
@@ -195,13 +196,17 @@ void check_base(const JsonKeys& base, const ModelConfig& upper) {
   }
 }
 
-AdapterConfig read_own_adapter(const JsonKeys& keys, const TensorTable& tensors, const ModelConfig& upper) {
+// The head of our own format: whose adapter it is, and of which base.
+Method read_own_method(const JsonKeys& keys, const ModelConfig& upper) {
   if (keys.string_or("format", "") != "banyan-adapter") keys.fail("format", "must be \"banyan-adapter\"");
   if (keys.integer("version", 1, kMaxInt) != 1) keys.fail(Code::kUnsupportedModel, "version", "is newer than 1");
   const std::string method = keys.string_or("method", "");
-  if (method == "focusllm") keys.fail(Code::kUnsupportedModel, "method", "is \"focusllm\", which is not supported yet");
-  if (method != "sharedllm") keys.fail("method", "must be \"sharedllm\"");
+  if (method != "sharedllm" && method != "focusllm") keys.fail("method", "must be \"sharedllm\" or \"focusllm\"");
   if (const std::optional<JsonKeys> base = keys.object("base")) check_base(*base, upper);
+  return method == "focusllm" ? Method::kFocus : Method::kShared;
+}
+
+AdapterConfig read_own_adapter(const JsonKeys& keys, const TensorTable& tensors, const ModelConfig& upper) {
   if (!keys.has("semantics")) keys.fail("semantics", "is missing");
   AdapterConfig adapter;
   adapter.file = keys.file();
@@ -280,11 +285,15 @@ AdapterFiles open_adapter(const std::string& path, const ModelConfig& upper) {
   TensorTable tensors;
   add_tensors(weights, tensors, Code::kBadAdapter);
   if (!is_own) check_base(keys, upper);
-  AdapterConfig config = is_own ? read_own_adapter(keys, tensors, upper) : read_authors_adapter(keys, tensors, upper);
+  AdapterFiles files{Method::kShared, {}, {}, std::move(weights)};
+  files.method = is_own ? read_own_method(keys, upper) : has_focus(keys, tensors) ? Method::kFocus : Method::kShared;
+  if (files.method == Method::kFocus) files.focus = read_focus(keys);
+  else files.config = is_own ? read_own_adapter(keys, tensors, upper) : read_authors_adapter(keys, tensors, upper);
   for (const auto& [name, tensor] : tensors) {
-    if (!is_used(name, config)) throw Error(Code::kBadAdapter, weights_path + ": tensor " + name + " is none of this adapter");
+    if (!(files.method == Method::kFocus ? is_focus_tensor(name, upper) : is_used(name, files.config)))
+      throw Error(Code::kBadAdapter, weights_path + ": tensor " + name + " is none of this adapter");
   }
-  return {std::move(config), std::move(weights)};
+  return files;
 }
 
 }  // namespace banyan

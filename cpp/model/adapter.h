@@ -1,4 +1,4 @@
-// adapter: the SharedLLM part of a model, from an adapter directory or from the authors' keys in a full checkpoint's config.json.
+// adapter: the trained extra weights of a method, from an adapter directory or from the authors' keys in a full checkpoint's config.json.
 #pragma once
 
 #include <optional>
@@ -11,7 +11,7 @@
 
 namespace banyan {
 
-struct AdapterConfig {
+struct AdapterConfig {          // SharedLLM
   std::string file;             // the configuration's path, for messages
   TreeConfig tree;              // n_injected_layers = 0: there is no adapter
   bool is_lower_shared = true;  // else the lower model is the tensors encoder.*
@@ -22,7 +22,9 @@ struct AdapterConfig {
 AdapterConfig read_checkpoint_adapter(const Json& config, const std::string& config_path, const TensorTable& tensors, const ModelConfig& upper);
 
 struct AdapterFiles {
-  AdapterConfig config;
+  Method method = Method::kShared;
+  AdapterConfig config;  // sharedllm
+  FocusConfig focus;     // focusllm
   Safetensors weights;
 };
 

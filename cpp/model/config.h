@@ -75,6 +75,24 @@ struct Keep {
 // "32", "32,32" (first entry), "0.25", "-1", one level of extra quotes allowed. Throws kBadAdapter; never evaluates. A fraction is in (0, 1].
 Keep parse_keep(const std::string& last_p);
 
+// How a session reads its documents.
+enum class Method : uint8_t {
+  kShared,     // SharedLLM (arXiv 2410.19318): tree, selection, self-injection; needs its adapter
+  kFocus,      // FocusLLM (arXiv 2408.11745): every chunk with the question, one candidate of each; needs its adapter
+  kParallel,   // adaptive parallel encoding (arXiv 2502.05431): all layers attend to chunks encoded apart
+  kStreaming,  // StreamingLLM (arXiv 2309.17453): attention sinks and a sliding window
+  kFull,       // attention to every token, with or without scaled positions
+};
+inline constexpr const char* kMethodNames[] = {"sharedllm", "focusllm", "parallel", "streaming", "full"};
+
+// FocusLLM settings of an adapter or of an authors' checkpoint. A projection without a candidate copy falls back to the plain one.
+struct FocusConfig {
+  bool is_present = false;
+  bool has_q = true, has_k = true, has_v = true, has_o = true;  // beacon_param
+  int chunk_size = 1024;                                        // memory_stride, tokens
+  int query_cap = 512;                                          // longest query suffix, tokens; a constant in the authors' code
+};
+
 // SharedLLM settings of an adapter (adapter_config.json) or of an authors' full checkpoint (config.json).
 struct TreeConfig {
   Semantics semantics = Semantics::kPaper;  // full checkpoints: kReleased

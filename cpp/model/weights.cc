@@ -12,6 +12,7 @@
 #include "base/hash.h"
 #include "base/path.h"
 #include "model/adapter.h"
+#include "model/focus_adapter.h"
 #include "model/gguf.h"
 #include "model/gguf_config.h"
 #include "model/huggingface.h"
@@ -187,6 +188,41 @@ std::vector<CrossWeights> bind_cross(const Binder& binder, const ModelConfig& up
   return cross;
 }
 
+void bind_shared(const Binder& binder, const AdapterConfig& adapter, LoadedFiles& model) {
+  model.tree = adapter.tree;
+  model.lower_config = adapter.lower;
+  model.is_lower_shared = adapter.is_lower_shared;
+  model.lower = adapter.is_lower_shared ? share_lower(model.upper, adapter.lower.n_layers)
+                                        : bind_lower(binder, model.lower_config, model.upper, model.upper_config);
+  model.cross = bind_cross(binder, model.upper_config, model.lower_config, model);
+}
+
+// A bias that the adapter leaves out is the plain projection's: the authors' code does not copy it, but a converted model needs it.
+void bind_focus(const Binder& binder, LoadedFiles& model) {
+  const ModelConfig& upper = model.upper_config;
+  const int64_t n_q = int64_t{upper.n_heads} * upper.head_dim, n_kv = int64_t{upper.n_kv_heads} * upper.head_dim;
+  for (int i = 0; i < upper.n_layers; ++i) {
+    const LayerWeights& plain = model.upper.layers[static_cast<size_t>(i)];
+    const std::string prefix = "model.layers." + std::to_string(i) + ".self_attn.beacon_";
+    CandidateWeights layer{plain.q, plain.k, plain.v, plain.o, plain.q_bias, plain.k_bias, plain.v_bias, plain.o_bias};
+    const auto bind = [&](bool is_stored, const char* role, int64_t n_rows, int64_t n_cols, bool is_turned, WeightView& weight, const float*& bias) {
+      if (!is_stored) return;
+      weight = binder.matrix(prefix + role + "_proj.weight", n_rows, n_cols);
+      // adapters are in the order of safetensors; a GGUF base has its pairs interleaved
+      if (is_turned && upper.rope.is_interleaved) weight = interleave(weight, upper.head_dim, model);
+      const std::string name = prefix + role + "_proj.bias";
+      if (!binder.has(name)) return;
+      if (is_turned && upper.rope.is_interleaved) throw Error(Code::kUnsupportedModel, "tensor " + name + " beside a base with interleaved pairs");
+      bias = binder.vector(name, n_rows);
+    };
+    bind(model.focus.has_q, "q", n_q, upper.dim, true, layer.q, layer.q_bias);
+    bind(model.focus.has_k, "k", n_kv, upper.dim, true, layer.k, layer.k_bias);
+    bind(model.focus.has_v, "v", n_kv, upper.dim, false, layer.v, layer.v_bias);
+    bind(model.focus.has_o, "o", upper.dim, n_q, false, layer.o, layer.o_bias);
+    model.candidates.push_back(layer);
+  }
+}
+
 uint64_t count_parameters(const DecoderWeights& weights, const ModelConfig& config) {
   const auto size = [](const WeightView& view) { return static_cast<uint64_t>(view.rows) * static_cast<uint64_t>(view.cols); };
   const auto dim = static_cast<uint64_t>(config.dim), n_kv = static_cast<uint64_t>(config.n_kv_heads) * static_cast<uint64_t>(config.head_dim);
@@ -233,6 +269,11 @@ void hash_tree(const TreeConfig& tree, bool is_lower_shared, Hash& hash) {
   hash.update_value(tree.keep.is_fraction ? tree.keep.fraction : 0.0);
 }
 
+void hash_focus(const FocusConfig& focus, Hash& hash) {
+  for (const bool flag : {focus.is_present, focus.has_q, focus.has_k, focus.has_v, focus.has_o}) hash.update_value(flag);
+  for (const int value : {focus.chunk_size, focus.query_cap}) hash.update_value(value);
+}
+
 void hash_tensors(const TensorTable& table, Hash& hash) {
   hash.update_value(static_cast<uint64_t>(table.size()));
   for (const auto& [name, tensor] : table) {
@@ -265,7 +306,9 @@ std::unique_ptr<ModelFiles> ModelFiles::open(const LoadPaths& paths) {
     model->upper_config = std::move(files.model);
     tensors = std::move(files.tensors);
     std::move(files.files.begin(), files.files.end(), std::back_inserter(model->files));
+    const JsonKeys keys(files.config, files.config_path, Code::kBadAdapter);
     adapter = read_checkpoint_adapter(files.config, files.config_path, tensors, model->upper_config);
+    if (has_focus(keys, tensors)) model->focus = read_focus(keys);
   } else if (paths.model.ends_with(".safetensors")) {
     throw Error(Code::kInvalidArgument, paths.model + ": a model in safetensors is named by its directory, where its config.json is");
   } else {
@@ -279,37 +322,36 @@ std::unique_ptr<ModelFiles> ModelFiles::open(const LoadPaths& paths) {
   const Binder binder(tensors, paths.model, *model);
   model->upper = bind_upper(binder, *names, prefix, head, model->upper_config);
 
-  TensorTable adapter_tensors;
-  if (!paths.adapter.empty()) {
-    if (adapter.tree.n_injected_layers > 0) {
-      throw Error(Code::kBadAdapter, adapter.file + ": the model has SharedLLM weights of its own (num_cross_attn_layers), so the adapter " +
-                                         paths.adapter + " cannot be added");
-    }
-    AdapterFiles files = open_adapter(paths.adapter, model->upper_config);
-    adapter = std::move(files.config);
-    add_tensors(files.weights, adapter_tensors, Code::kBadAdapter);
-    model->files.push_back(std::move(files.weights.file));
-  }
-  if (adapter.tree.n_injected_layers > 0) {
-    const Binder added(paths.adapter.empty() ? tensors : adapter_tensors, paths.adapter.empty() ? paths.model : paths.adapter, *model);
-    model->lower_config = std::move(adapter.lower);
-    model->is_lower_shared = adapter.is_lower_shared;
-    model->lower = adapter.is_lower_shared ? share_lower(model->upper, model->lower_config.n_layers)
-                                           : bind_lower(added, model->lower_config, model->upper, model->upper_config);
-    model->cross = bind_cross(added, model->upper_config, model->lower_config, *model);
-  } else {
-    model->lower_config = model->upper_config;
-    model->lower_config.n_layers = 0;
-  }
-  model->tree = adapter.tree;
+  model->lower_config = model->upper_config;
+  model->lower_config.n_layers = 0;
+  if (adapter.tree.n_injected_layers > 0) bind_shared(binder, adapter, *model);
+  if (model->focus.is_present) bind_focus(binder, *model);
 
   Hash hash;
   hash.update_text("banyan model 1");
+  for (const std::string& path : paths.adapters) {
+    AdapterFiles files = open_adapter(path, model->upper_config);
+    const char* method = kMethodNames[static_cast<int>(files.method)];
+    if (files.method == Method::kShared ? model->tree.n_injected_layers > 0 : model->focus.is_present) {
+      throw Error(Code::kBadAdapter, path + ": the model has " + method + " weights already, of its own or of another adapter");
+    }
+    TensorTable added;
+    add_tensors(files.weights, added, Code::kBadAdapter);
+    model->files.push_back(std::move(files.weights.file));
+    const Binder adding(added, path, *model);
+    if (files.method == Method::kShared) {
+      bind_shared(adding, files.config, *model);
+    } else {
+      model->focus = files.focus;
+      bind_focus(adding, *model);
+    }
+    hash_tensors(added, hash);
+  }
   hash_config(model->upper_config, hash);
   hash_config(model->lower_config, hash);
   hash_tree(model->tree, model->is_lower_shared, hash);
+  hash_focus(model->focus, hash);
   hash_tensors(tensors, hash);
-  hash_tensors(adapter_tensors, hash);
   model->fingerprint = hash.hex();
   model->n_parameters = count_parameters(model->upper, model->upper_config);
   for (const MappedFile& file : model->files) model->n_bytes += file.bytes().size();

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "model/config.h"
@@ -29,6 +30,12 @@ struct CrossWeights {
   WeightView q, o;              // [H*C, D], [D, H*C]; q rows are in the pair order of the lower model's rope
 };
 
+// FocusLLM: the candidate's projections of one layer; the plain ones where the adapter has none.
+struct CandidateWeights {
+  WeightView q, k, v, o;  // [H*C, D], [G*C, D], [G*C, D], [D, H*C]
+  const float *q_bias = nullptr, *k_bias = nullptr, *v_bias = nullptr, *o_bias = nullptr;
+};
+
 struct DecoderWeights {
   WeightView embedding;               // [V, D]
   std::vector<LayerWeights> layers;   // lower model: only what runs, min(M, stored)
@@ -47,8 +54,13 @@ struct TokenizerData {
 };
 
 struct LoadPaths {
-  std::string model;    // a .gguf file, or a directory with config.json and *.safetensors (one or model.safetensors.index.json's shards)
-  std::string adapter;  // empty, or a directory with adapter_config.json + adapter.safetensors, or that .safetensors file
+  LoadPaths() = default;
+  // `adapter` may be empty: none.
+  LoadPaths(std::string model, std::string adapter = "") : model(std::move(model)) {
+    if (!adapter.empty()) adapters.push_back(std::move(adapter));
+  }
+  std::string model;  // a .gguf file, or a directory with config.json and *.safetensors (one or model.safetensors.index.json's shards)
+  std::vector<std::string> adapters;  // each a directory with adapter_config.json + adapter.safetensors, or that .safetensors file; one a method
 };
 
 // Everything of a loaded model that does not change. Owns the mappings and converted vectors; views live as long as it does.
@@ -66,12 +78,14 @@ class ModelFiles {
   DecoderWeights upper;
   DecoderWeights lower;  // views of `upper` where shared
   bool is_lower_shared = true;
-  std::vector<CrossWeights> cross;         // M entries
-  std::optional<TokenizerData> tokenizer;  // GGUF only
-  std::string fingerprint;                 // 32 hex digits: of the configuration, every tensor's name, type and shape, and samples of its
-                                           // bytes (first, middle, last 4 KiB), of model and adapter; independent of the file's path
-  uint64_t n_parameters = 0;               // upper model
-  uint64_t n_bytes = 0;                    // mapped
+  std::vector<CrossWeights> cross;  // M entries
+  FocusConfig focus;
+  std::vector<CandidateWeights> candidates;  // one a layer; empty: no FocusLLM
+  std::optional<TokenizerData> tokenizer;    // GGUF only
+  std::string fingerprint;                   // 32 hex digits: of the configuration, every tensor's name, type and shape, and samples of its
+                                             // bytes (first, middle, last 4 KiB), of model and adapter; independent of the file's path
+  uint64_t n_parameters = 0;                 // upper model
+  uint64_t n_bytes = 0;                      // mapped
 };
 
 }  // namespace banyan

@@ -26,10 +26,11 @@ struct WeightView {
 };
 
 // Keys and values of one layer: row r, head g starts at element r * row_stride + g * head_stride; C elements are contiguous.
+// Of kQ8_0, C and both strides are multiples of 32: element e of a side is at byte e / 32 * 34.
 struct KvView {
   void* k = nullptr;
   void* v = nullptr;
-  DType dtype = DType::kF32;  // kF32 or kF16
+  DType dtype = DType::kF32;  // kF32, kF16 or kQ8_0
   int64_t row_stride = 0;
   int64_t head_stride = 0;
 };

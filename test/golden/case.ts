@@ -2,8 +2,9 @@
  * case: one golden case read from its folder into one shape, whatever its semantics: what to run, and what must come out.
  * Layout: docs/formats.md ("Golden cases"). Anything missing or torn is an Error that says which file.
  */
-import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { readObject } from './fields.js';
 import { readTensors, type Tensor, type Tensors } from './safetensors.js';
 
 export type Semantics = 'released' | 'corrected' | 'paper';
@@ -26,7 +27,7 @@ export interface KvPiece {
   headStride: number;
   slotStride: number;
   offset: number;
-  data: Float32Array | Int32Array;
+  data: Tensor['data'];
 }
 
 /** Sums over the logits of one token, as stored in expected.json. */
@@ -81,10 +82,14 @@ export function findCases(root: string): string[] {
   });
 }
 
-export function readCase(directory: string): GoldenCase {
+/** Throws where a case of any kind is incomplete. */
+export function requireFiles(directory: string): void {
   for (const file of kCaseFiles) {
     if (!existsSync(join(directory, file))) throw new Error(`${join(directory, file)} is missing`);
   }
+}
+
+export function readCase(directory: string): GoldenCase {
   const config = readObject(join(directory, 'config.json')) as { semantics?: Semantics };
   const inputs = readObject(join(directory, 'inputs.json')) as unknown as Inputs;
   const expected = readObject(join(directory, 'expected.json')) as unknown as Expected;
@@ -104,12 +109,6 @@ export function readCase(directory: string): GoldenCase {
     maxNewTokens: inputs.max_new_tokens,
     expectations: corrected === undefined ? [own] : [own, corrected],
   };
-}
-
-function readObject(path: string): Record<string, unknown> {
-  const value = JSON.parse(readFileSync(path, 'utf8')) as unknown;
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new Error(`${path} is not a JSON object`);
-  return value as Record<string, unknown>;
 }
 
 interface Inputs {

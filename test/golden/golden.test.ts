@@ -1,15 +1,15 @@
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { basename, join } from 'node:path';
+import { existsSync } from 'node:fs';
+import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { findCases, spansOf } from './case.js';
 import { checksumExcess, maxDifference } from './compare.js';
 import { loadNative, runCase } from './run.js';
+import { inJson, inTensor, withCopy, type Change } from './tamper.js';
 
 const fixtures = (name: string): string => fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url));
 
-describe.each(['sharedllm', 'paper'])('golden %s', (name) => {
+describe.each(['sharedllm', 'paper', 'focusllm'])('golden %s', (name) => {
   if (!existsSync(fixtures(name))) {
     test.skip(`test/fixtures/${name} is not there`, () => {});
     return;
@@ -62,42 +62,18 @@ describe('a single wrong number is noticed', () => {
     levels: { nodes: { start: number }[] }[];
     variant_corrected: { greedy: number[]; chosen: string[][]; last_logits_checksum: { sum: number } };
   }
-  async function runTampered(change: (folder: string) => void): Promise<boolean> {
-    const folder = mkdtempSync(join(tmpdir(), 'banyan-tampered-'));
-    try {
-      cpSync(fixtures('sharedllm/07-eight-chunks-short-rows'), folder, { recursive: true });
-      change(folder);
-      return (await runCase(loadNative(), folder)).passed;
-    } finally {
-      rmSync(folder, { recursive: true, force: true });
-    }
-  }
-  const inJson = (change: (stored: Stored) => void) => (folder: string) => {
-    const path = join(folder, 'expected.json');
-    const stored = JSON.parse(readFileSync(path, 'utf8')) as Stored;
-    change(stored);
-    writeFileSync(path, JSON.stringify(stored));
-  };
-  // Adds 0.001 to the last float of a tensor, or 1 to an integer.
-  const inTensor = (name: string) => (folder: string) => {
-    const path = join(folder, 'expected.safetensors');
-    const bytes = readFileSync(path);
-    const length = Number(bytes.readBigUInt64LE(0));
-    const header = JSON.parse(bytes.toString('utf8', 8, 8 + length)) as Record<string, { dtype: string; data_offsets: [number, number] }>;
-    const at = 8 + length + header[name]!.data_offsets[1] - 4;
-    if (header[name]!.dtype === 'I32') bytes.writeInt32LE(bytes.readInt32LE(at) + 1, at);
-    else bytes.writeFloatLE(bytes.readFloatLE(at) + 1e-3, at);
-    writeFileSync(path, bytes);
-  };
+  const expected = (change: (stored: Stored) => void): Change => inJson('expected.json', change);
+  const isPassed = (change: Change): Promise<boolean> =>
+    withCopy(fixtures('sharedllm/07-eight-chunks-short-rows'), change, async (folder) => (await runCase(loadNative(), folder)).passed);
 
-  test('untouched, it agrees', async () => expect(await runTampered(() => {})).toBe(true));
+  test('untouched, it agrees', async () => expect(await isPassed(() => {})).toBe(true));
   test.each([
-    ['a cached greedy token', inJson(({ greedy }) => greedy.cached[15]!++)],
-    ['a recomputed greedy token', inJson(({ greedy }) => greedy.recomputed[15]!++)],
-    ['a node', inJson(({ levels }) => levels[0]!.nodes[7]!.start++)],
-    ['a corrected token', inJson((stored) => stored.variant_corrected.greedy[3]!++)],
-    ['a corrected choice', inJson((stored) => (stored.variant_corrected.chosen[0]![2] = 'left'))],
-    ['a corrected checksum', inJson((stored) => (stored.variant_corrected.last_logits_checksum.sum += 1))],
+    ['a cached greedy token', expected(({ greedy }) => greedy.cached[15]!++)],
+    ['a recomputed greedy token', expected(({ greedy }) => greedy.recomputed[15]!++)],
+    ['a node', expected(({ levels }) => levels[0]!.nodes[7]!.start++)],
+    ['a corrected token', expected((stored) => stored.variant_corrected.greedy[3]!++)],
+    ['a corrected choice', expected((stored) => (stored.variant_corrected.chosen[0]![2] = 'left'))],
+    ['a corrected checksum', expected((stored) => (stored.variant_corrected.last_logits_checksum.sum += 1))],
     ['a slot position', inTensor('injected_positions')],
     ['a logit', inTensor('logits')],
     ['a greedy logit', inTensor('greedy.cached.logits')],
@@ -106,5 +82,5 @@ describe('a single wrong number is noticed', () => {
     ['a value', inTensor('kv.0.v')],
     ['a corrected logit', inTensor('variant.logits.last')],
     ['a corrected position', inTensor('variant.injected_positions')],
-  ] as const)('%s', async (_, change) => expect(await runTampered(change)).toBe(false));
+  ] as const)('%s', async (_, change) => expect(await isPassed(change)).toBe(false));
 });

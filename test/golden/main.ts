@@ -3,7 +3,9 @@ import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { findCases } from './case.js';
-import { kTolerance, loadNative, runCase, type CaseReport, type SemanticsReport } from './run.js';
+import { kFocusTolerances } from './focus_run.js';
+import { kTolerance, loadNative, runCase, type CaseReport } from './run.js';
+import { headOf, kCaption, rowsOf } from './table.js';
 
 const kUsage = 'usage: npm run golden -- DIR... [--json] [--device cpu|cuda]';
 
@@ -30,22 +32,6 @@ function loadAddon(): ReturnType<typeof loadNative> {
   }
 }
 
-const text = (claim: boolean | null): string => (claim === null ? '-' : claim ? 'same' : 'DIFFER');
-const number = (difference: number | null): string => (difference === null ? '-' : difference.toExponential(1));
-
-function row(report: CaseReport, run: SemanticsReport, width: number): string {
-  const nodes = run.isPositionsEqual === false ? 'DIFFER' : text(run.isNodesEqual);
-  const columns = [number(run.logits), number(run.keys), number(run.values), nodes, text(run.isGreedyCachedEqual), text(run.isGreedyRecomputedEqual)];
-  const checksum = run.isChecksumEqual === false ? '  last logits differ from their checksum' : '';
-  const verdict = run.passed ? 'ok' : 'FAILED';
-  return `${report.name.padEnd(width)}  ${run.semantics.padEnd(10)}${columns.map((column) => column.padEnd(9)).join('')}${verdict}${checksum}`;
-}
-
-function print(report: CaseReport, width: number): void {
-  for (const run of report.runs) console.log(row(report, run, width));
-  if (report.error !== undefined) console.log(`${report.name.padEnd(width)}  FAILED: ${report.error}`);
-}
-
 const { values, positionals } = parseArguments();
 if (positionals.length === 0) usageError('name a directory with case folders');
 if (values.device !== 'cpu' && values.device !== 'cuda') usageError(`unknown device ${values.device}`);
@@ -55,21 +41,23 @@ for (const root of roots) {
 }
 const cases = roots.flatMap(findCases);
 const native = loadAddon();
-const width = Math.max(4, ...cases.map((path) => path.split(/[\\/]/).at(-1)!.length));
-if (!values.json && cases.length > 0) {
-  console.log(`Largest absolute differences from the reference (at most ${kTolerance} agrees), and whether decisions agree.\n`);
-  const heads = ['logits', 'keys', 'values', 'nodes', 'cached', 'recomputed'].map((head) => head.padEnd(9)).join('');
-  console.log(`${'case'.padEnd(width)}  ${'semantics'.padEnd(10)}${heads}`);
-}
+const width = Math.max(12, ...cases.map((path) => path.split(/[\\/]/).at(-1)!.length));
+if (!values.json && cases.length > 0) console.log(`${kCaption}\n`);
 const reports: CaseReport[] = [];
+let head: string | undefined;
 for (const path of cases) {
   const report = await runCase(native, path, values.device);
   reports.push(report);
-  if (!values.json) print(report, width);
+  if (values.json) continue;
+  const ownHead = headOf(report, width) ?? head;
+  if (ownHead !== head) console.log(head === undefined ? ownHead : `\n${ownHead}`);
+  head = ownHead;
+  for (const row of rowsOf(report, width)) console.log(row);
 }
 const failed = reports.filter((report) => !report.passed).length;
 const isAgreed = failed === 0 && reports.length > 0;
-if (values.json) console.log(JSON.stringify({ passed: reports.length - failed, failed, tolerance: kTolerance, cases: reports }));
+const tolerances = { tolerance: kTolerance, focusTolerances: kFocusTolerances };
+if (values.json) console.log(JSON.stringify({ passed: reports.length - failed, failed, ...tolerances, cases: reports }));
 else if (reports.length === 0) console.log(`${roots.join(', ')}: no golden case`);
 else console.log(`\n${reports.length - failed} passed, ${failed} failed`);
 process.exitCode = isAgreed ? 0 : 1;

@@ -2,8 +2,10 @@
 import { basename } from 'node:path';
 import { native as loadNative } from '../../lib/binding.js';
 import type { Native, NativeModel, NativeTrace } from '../../types/native.js';
-import { readCase, type Expectation, type GoldenCase, type Semantics } from './case.js';
+import { readCase, requireFiles, type Expectation, type GoldenCase, type Semantics } from './case.js';
 import { checksumExcess, isEqual, isSameSpans, kvDifference, maxDifference } from './compare.js';
+import { isFocusCase, readFocusCase } from './focus_case.js';
+import { runFocus, type FocusReport } from './focus_run.js';
 
 /** Largest absolute difference of a logit, key or value from the reference that counts as agreement. */
 export const kTolerance = 2e-4;
@@ -27,20 +29,27 @@ export interface CaseReport {
   name: string;
   passed: boolean;
   error?: string;
-  runs: SemanticsReport[];
+  runs: (SemanticsReport | FocusReport)[];
 }
 
 export { loadNative };
 
 export async function runCase(native: Native, directory: string, device: 'cpu' | 'cuda' = 'cpu'): Promise<CaseReport> {
-  const runs: SemanticsReport[] = [];
+  const runs: CaseReport['runs'] = [];
+  const name = basename(directory);
   try {
-    const golden = readCase(directory);
-    for (const expectation of golden.expectations) runs.push(await runExpectation(native, golden, expectation, device));
-    return { name: golden.name, passed: runs.every((run) => run.passed), runs };
+    requireFiles(directory);
+    if (isFocusCase(directory)) {
+      const golden = readFocusCase(directory);
+      for (const run of golden.runs) runs.push(await runFocus(native, golden, run, device));
+    } else {
+      const golden = readCase(directory);
+      for (const expectation of golden.expectations) runs.push(await runExpectation(native, golden, expectation, device));
+    }
+    return { name, passed: runs.every((run) => run.passed), runs };
   } catch (error) {
     const { code, message } = error as Error & { code?: string };
-    return { name: basename(directory), passed: false, error: code?.startsWith('BANYAN_') ? `${code} ${message}` : message, runs };
+    return { name, passed: false, error: code?.startsWith('BANYAN_') ? `${code} ${message}` : message, runs };
   }
 }
 
@@ -62,7 +71,7 @@ async function traceCase(native: Native, model: NativeModel, golden: GoldenCase,
   const document = model.createDocument({ chunkSize: golden.chunkSize, ...(golden.mask === undefined ? {} : { mask: golden.mask }) });
   await document.append(golden.document, cancel, null);
   await document.complete(false, cancel, null);
-  const session = model.createSession();
+  const session = model.createSession({});
   session.setDocuments([document]);
   const { ids, queryIndex, maxNewTokens } = golden;
   const trace = await session.trace({ ids, ...(queryIndex === undefined ? {} : { queryIndex }), maxNewTokens, recompute }, cancel);

@@ -22,7 +22,7 @@ describe.skipIf(folder === undefined)(`stories260K${folder === undefined ? ' (..
     const cancel = native.createCancel();
     const model = await native.load({ model: `${folder}${file}`, device: 'cpu', kvType }, cancel, null);
     try {
-      return await model.createSession().trace({ ids: Int32Array.from(ids), maxNewTokens, recompute }, cancel);
+      return await model.createSession({}).trace({ ids: Int32Array.from(ids), maxNewTokens, recompute }, cancel);
     } finally {
       await model.dispose();
     }

@@ -350,11 +350,9 @@ TEST(session_requests) {
 
   // a model without an adapter
   const auto plain = load_toy(Toy(spec_of(Semantics::kPaper, 26)), Layout::kPlain);
-  run.throws(
-      Code::kInvalidArgument, [&] { plain->create_document({}); }, "documents need an adapter");
-  run.throws(
-      Code::kInvalidArgument, [&] { plain->begin_open("x", {}, {}); }, "opening needs an adapter");
   const auto with = model->create_session(), without = plain->create_session();
+  run.throws(
+      Code::kInvalidArgument, [&] { without->set_documents({plain->create_document({})}); }, "documents need a method, hence an adapter or a name");
   run.check(answer(*with, request.ids, 8).ids == answer(*without, request.ids, 8).ids, "without documents the adapter changes nothing");
 }
 

@@ -123,11 +123,11 @@ uint64_t everything(const ToySpec& spec, const std::vector<Shaped>& nodes, const
 
 struct Scene {
   explicit Scene(const ToySpec& spec, const std::vector<int>& documents_tokens)
-      : toy(spec), engine(make_engine(toy)), session(std::make_shared<SessionState>(engine)) {
+      : toy(spec), engine(make_engine(toy)), session(std::make_shared<SessionState>(engine, MethodOptions{})) {
     std::vector<std::shared_ptr<Document>> all;
     for (size_t d = 0; d < documents_tokens.size(); ++d) {
       const int n = documents_tokens[d];
-      documents.push_back(std::make_shared<DocumentState>(engine, engine->tree, std::vector<uint8_t>()));
+      documents.push_back(std::make_shared<DocumentState>(engine, engine->tree, Method::kShared, std::vector<uint8_t>()));
       append(*documents.back(), text_of(n, spec.vocab, static_cast<uint32_t>(d + 1)));
       for (int at = 0; at < n; at += spec.chunk_size) chunks.push_back(std::min(spec.chunk_size, n - at));
       all.push_back(documents.back());

@@ -277,7 +277,7 @@ TEST(adapter_belongs_to_its_base) {
   CHECK_EQUAL(with_base(other)->tree.n_injected_layers, 1);
   const auto full = together(huggingface_tensors(m), cross_tensors(m, 1));
   const std::string own = write_huggingface(temp, "own", authors_keys(m, 1, m), full);
-  CHECK_THROWS(kBadAdapter, "weights of its own", ModelFiles::open({own, write_adapter(temp, "a", adapter_config(m, 1), cross_tensors(m, 1))}));
+  CHECK_THROWS(kBadAdapter, "weights already", ModelFiles::open({own, write_adapter(temp, "a", adapter_config(m, 1), cross_tensors(m, 1))}));
 }
 
 TEST(adapter_refuses) {
@@ -294,7 +294,8 @@ TEST(adapter_refuses) {
   CHECK_THROWS(kBadAdapter, "\"format\"", key("format", "\"peft\""));
   CHECK_THROWS(kUnsupportedModel, "\"version\"", key("version", "2"));
   CHECK_THROWS(kBadAdapter, "\"version\"", key("version", "0"));
-  CHECK_THROWS(kUnsupportedModel, "focusllm", key("method", "\"focusllm\""));
+  CHECK_THROWS(kBadAdapter, "is none of this adapter", key("method", "\"focusllm\""));
+  CHECK_THROWS(kBadAdapter, "method", key("method", "\"other\""));
   CHECK_THROWS(kBadAdapter, "\"method\"", key("method", "\"lora\""));
   CHECK_THROWS(kBadAdapter, "\"semantics\" is missing", key("semantics", "null"));
   CHECK_THROWS(kBadAdapter, "\"lower\"", key("lower", "\"both\""));

@@ -43,7 +43,8 @@ inline std::vector<GemmCase> gemm_cases() {
   return cases;
 }
 
-enum class Ranges { kCausal, kWindow, kNodes, kRandom, kSome, kEmpty };  // kNodes: runs of tokens with their own begin; kSome: every third empty
+// kNodes: runs of tokens with their own begin; kSome: every third empty; kPairs: every two tokens have keys of their own, the second sees one more.
+enum class Ranges { kCausal, kWindow, kNodes, kRandom, kSome, kEmpty, kPairs };
 
 struct AttendCase {
   DType dtype;
@@ -66,6 +67,19 @@ inline std::vector<AttendCase> attend_cases() {
       }
     }
   }
+  for (const int head_dim : {32, 64, 96, 128}) {
+    for (const int tokens : {1, 3, 17, 50}) {
+      for (const int keys : {1, 63, 65, 200}) {
+        const int i = static_cast<int>(cases.size());
+        cases.push_back({DType::kQ8_0, tokens, i % 3 == 0 ? 8 : 4, i % 3 == 1 ? 4 : 2, head_dim, keys, kRanges[i % 5], i % 2 == 0, 1.0f});
+      }
+    }
+  }
+  cases.push_back({DType::kQ8_0, 1, 8, 2, 64, 3000, Ranges::kCausal, false, 1.0f});
+  cases.push_back({DType::kQ8_0, 2, 4, 4, 32, 1300, Ranges::kCausal, true, 1.0f});
+  cases.push_back({DType::kQ8_0, 10, 8, 2, 64, 600, Ranges::kPairs, true, 1.0f});
+  cases.push_back({DType::kF16, 32, 8, 8, 64, 16 * 70, Ranges::kPairs, false, 1.0f});
+  cases.push_back({DType::kF32, 5, 16, 2, 128, 3 * 600, Ranges::kPairs, false, 1.0f});
   cases.push_back({DType::kF16, 1, 8, 2, 64, 3000, Ranges::kCausal, false, 1.0f});  // few queries, many keys: splits
   cases.push_back({DType::kF32, 5, 4, 1, 128, 2500, Ranges::kRandom, true, 1.0f});
   cases.push_back({DType::kF32, 3, 2, 2, 80, 1100, Ranges::kSome, true, 1.0f});
@@ -91,11 +105,13 @@ inline constexpr InjectCase kInjectCases[] = {
     {DType::kF32, 3, 4, 2, 32, 0},
     {DType::kF32, 0, 4, 2, 32, 100},
     {DType::kF32, 65, 2, 1, 8, 129},
+    {DType::kQ8_0, 1, 8, 2, 64, 1500},
+    {DType::kQ8_0, 33, 6, 2, 96, 97},
 };
 
 struct RowsCase {
   int rows, dim;
-};  // embed, norm, gather, pool, swiglu
+};  // embed, norm, merge, gather, pool, swiglu
 
 inline constexpr RowsCase kRowsCases[] = {{0, 8}, {1, 1}, {1, 3}, {2, 4}, {3, 5}, {5, 7}, {4, 8}, {3, 9}, {2, 15}, {7, 16}, {3, 17}, {2, 63},
     {5, 100}, {2, 128}, {40, 1000}, {9, 4096}, {300, 257}};
@@ -133,6 +149,10 @@ inline constexpr StoreCase kStoreCases[] = {
     {DType::kF16, 90, 4, 80, false},
     {DType::kF32, 90, 4, 128, true},
     {DType::kF16, 2, 1, 30, false},
+    {DType::kQ8_0, 0, 1, 32, false},
+    {DType::kQ8_0, 1, 1, 32, false},
+    {DType::kQ8_0, 7, 3, 96, true},
+    {DType::kQ8_0, 90, 4, 64, false},
 };
 
 // ---- bench: shapes of a 1B Llama (2048 wide, 8192 inner, 32 and 8 heads of 64) and one of an 8B ----
@@ -154,6 +174,13 @@ inline std::vector<GemmBench> gemm_benches() {
   return cases;
 }
 
+// Ranges::kPairs: the keys of token t of `tokens` that share `keys` evenly.
+inline void pair_range(int t, int tokens, int keys, std::vector<int32_t>& begin, std::vector<int32_t>& end) {
+  const int n_each = keys / ((tokens + 1) / 2);
+  begin.push_back(t / 2 * n_each);
+  end.push_back(begin.back() + n_each - 1 + t % 2);
+}
+
 inline constexpr AttendCase kAttendBenches[] = {
     {DType::kF16, 512, 32, 8, 64, 512, Ranges::kCausal, true, 1.0f},
     {DType::kF16, 512, 32, 8, 64, 4096, Ranges::kCausal, true, 1.0f},
@@ -163,6 +190,18 @@ inline constexpr AttendCase kAttendBenches[] = {
     {DType::kF32, 1, 32, 8, 64, 8192, Ranges::kCausal, true, 1.0f},
     {DType::kF16, 1, 32, 8, 128, 8192, Ranges::kCausal, true, 1.0f},
     {DType::kF16, 1, 32, 32, 128, 8192, Ranges::kCausal, true, 1.0f},
+    // One token over a long memory, and chunks that are read side by side: two tokens each.
+    {DType::kF16, 1, 32, 8, 64, 20000, Ranges::kCausal, true, 1.0f},
+    {DType::kQ8_0, 1, 32, 8, 64, 20000, Ranges::kCausal, true, 1.0f},
+    {DType::kF16, 1, 32, 8, 128, 20000, Ranges::kCausal, true, 1.0f},
+    {DType::kQ8_0, 1, 32, 8, 128, 20000, Ranges::kCausal, true, 1.0f},
+    {DType::kF16, 1, 32, 32, 128, 20000, Ranges::kCausal, true, 1.0f},
+    {DType::kQ8_0, 1, 32, 32, 128, 20000, Ranges::kCausal, true, 1.0f},
+    {DType::kF16, 2 * 16, 32, 8, 64, 16 * 2600, Ranges::kPairs, true, 1.0f},
+    {DType::kQ8_0, 2 * 16, 32, 8, 64, 16 * 2600, Ranges::kPairs, true, 1.0f},
+    {DType::kF16, 2 * 200, 32, 8, 64, 200 * 500, Ranges::kPairs, true, 1.0f},
+    {DType::kF16, 2 * 16, 32, 32, 128, 16 * 1000, Ranges::kPairs, true, 1.0f},
+    {DType::kQ8_0, 2 * 16, 32, 32, 128, 16 * 1000, Ranges::kPairs, true, 1.0f},
 };
 
 inline constexpr InjectCase kInjectBenches[] = {

@@ -53,6 +53,18 @@ struct Run {
   void check_near(const std::vector<float>& out, const std::vector<double>& oracle, const std::vector<float>& naive, const std::string& what) {
     check_near(out, oracle, largest_difference(naive, oracle), what);
   }
+  // The same for logarithms, of which some are -infinity: exactly those must be.
+  void check_logarithms(std::vector<float> out, std::vector<double> oracle, std::vector<float> naive, const std::string& what) {
+    bool is_right = true;
+    for (size_t i = 0; i < oracle.size(); ++i) {
+      is_right = is_right && (out[i] == -INFINITY) == (oracle[i] == -INFINITY);
+      if (oracle[i] != -INFINITY) continue;
+      out[i] = naive[i] = 0;
+      oracle[i] = 0;
+    }
+    check(is_right, what + ": -infinity where something counts, or the reverse");
+    check_near(out, oracle, naive, what);
+  }
 };
 
 using Suite = void (*)(Run&);
@@ -89,6 +101,7 @@ void rope_suite(Run&);
 void store_suite(Run&);
 void attend_suite(Run&);
 void inject_suite(Run&);
+void merge_suite(Run&);
 void gather_suite(Run&);
 void pool_suite(Run&);
 void swiglu_suite(Run&);

@@ -112,8 +112,9 @@ void embed_suite(Run& run) {
 }
 
 void gather_suite(Run& run) {
-  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
-    for (const RowsCase& c : kRowsCases) {
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0}) {
+    for (RowsCase c : kRowsCases) {
+      c.dim = (c.dim + traits(dtype).block_size - 1) / traits(dtype).block_size * traits(dtype).block_size;
       Random random(static_cast<uint64_t>(c.dim));
       constexpr int kSourceRows = 23;
       const Packed x = random_packed(random, dtype, kSourceRows, c.dim);

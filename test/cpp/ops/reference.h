@@ -110,9 +110,12 @@ template <class Real> std::vector<Real> rope(const RopeArgs& a) {
   return out;
 }
 
+// What attend and merge compute: the rows and the logarithms of their sums.
+template <class Real> struct Attention { std::vector<Real> out, lse; };
+
 // Row by row, scores first; keys[n, g, c] and values given as numbers, dense.
-template <class Real> std::vector<Real> attend(const AttendArgs& a, const std::vector<double>& keys, const std::vector<double>& values) {
-  std::vector<Real> out(static_cast<size_t>(a.n_tokens) * static_cast<size_t>(a.n_heads) * static_cast<size_t>(a.head_dim));
+template <class Real> Attention<Real> attend(const AttendArgs& a, const std::vector<double>& keys, const std::vector<double>& values) {
+  std::vector<Real> lse, out(static_cast<size_t>(a.n_tokens) * static_cast<size_t>(a.n_heads) * static_cast<size_t>(a.head_dim));
   const int group = a.n_heads / a.n_kv_heads;
   for (int64_t row = 0; row < int64_t{a.n_tokens} * a.n_heads; ++row) {
     const int64_t t = row / a.n_heads, g = row % a.n_heads / group;
@@ -128,6 +131,7 @@ template <class Real> std::vector<Real> attend(const AttendArgs& a, const std::v
       highest = std::max(highest, scores[static_cast<size_t>(n)]);
     }
     for (Real& score : scores) total += score = std::exp(score - highest);
+    lse.push_back(n_keys > 0 ? highest + std::log(total) : highest);
     for (int n = 0; n < n_keys; ++n) {
       for (int c = 0; c < a.head_dim; ++c) {
         out[static_cast<size_t>(row * a.head_dim + c)] +=
@@ -135,7 +139,20 @@ template <class Real> std::vector<Real> attend(const AttendArgs& a, const std::v
       }
     }
   }
-  return out;
+  return {out, lse};
+}
+
+template <class Real> Attention<Real> merge(const Attention<Real>& a, const Attention<Real>& b, Real a_power) {
+  Attention<Real> merged{std::vector<Real>(a.out.size()), std::vector<Real>(a.lse.size())};
+  const size_t dim = a.lse.empty() ? 0 : a.out.size() / a.lse.size();
+  constexpr Real kNothing = -std::numeric_limits<Real>::infinity();
+  for (size_t row = 0; row < a.lse.size(); ++row) {
+    const Real u = a.lse[row] == kNothing ? kNothing : a_power * a.lse[row], v = b.lse[row], m = std::max(u, v);
+    const Real weight_a = u == kNothing ? 0 : std::exp(u - m), weight_b = v == kNothing ? 0 : std::exp(v - m), total = weight_a + weight_b;
+    merged.lse[row] = m == kNothing ? m : m + std::log(total);
+    for (size_t i = row * dim; i < (row + 1) * dim; ++i) merged.out[i] = m == kNothing ? 0 : (weight_a * a.out[i] + weight_b * b.out[i]) / total;
+  }
+  return merged;
 }
 
 template <class Real> std::vector<Real> pool(const PoolArgs& a) {

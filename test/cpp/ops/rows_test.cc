@@ -41,6 +41,26 @@ void rope_suite(Run& run) {
   }
 }
 
+// A block of Q8_0 as the op promises it, checked against ggml's rule (quantize_row_q8_0_ref: q = x * (1 / d) with the d before its rounding): the
+// same d, and no element further from x than theirs by more than the rounding of the quotient.
+bool expect_block_q8_0(const float* x, uint8_t* block) {
+  float highest = 0;
+  for (int i = 0; i < 32; ++i) highest = std::max(highest, std::fabs(x[i]));
+  const float exact = highest / 127.0f, inverse = exact != 0 ? 1.0f / exact : 0.0f;
+  const uint16_t bits = nearest_half(std::min(exact, 65504.0f));
+  std::memcpy(block, &bits, 2);
+  const double d = half_value(bits);
+  bool is_as_near = true;
+  for (int i = 0; i < 32; ++i) {
+    const float quotient = d != 0 ? x[i] / static_cast<float>(d) : 0.0f;
+    const double q = std::nearbyint(std::clamp(quotient, -127.0f, 127.0f)), theirs = std::clamp(std::round(x[i] * inverse), -127.0f, 127.0f);
+    block[2 + i] = static_cast<uint8_t>(static_cast<int8_t>(q));
+    const double wanted = static_cast<double>(x[i]), rounding = 0x1p-23 * std::fabs(wanted);
+    is_as_near = is_as_near && (d == 0 || std::fabs(q * d - wanted) <= std::fabs(theirs * d - wanted) + rounding);
+  }
+  return is_as_near;
+}
+
 void store_suite(Run& run) {
   for (const StoreCase& c : kStoreCases) {
     Random random(static_cast<uint64_t>(c.head_dim));
@@ -49,8 +69,12 @@ void store_suite(Run& run) {
     for (size_t i = 0; i < x.size(); ++i) {
       constexpr float kSpecial[] = {
           65519.9f, 65520.0f, 1e9f, -1e9f, 0x1p-24f, 0x1p-25f, 0x1.8p-25f, -0x1.004p-14f, 1.0f + 0x1p-11f, 1.0f + 0x1.8p-10f, -0.0f, 0x1.ffcp-15f};
-      if (i % 3 == 1) x[i] = kSpecial[random.below(12)];
+      if (i % 3 == 1 && c.dtype != DType::kQ8_0) x[i] = kSpecial[random.below(12)];
       if (i % 7 == 2) x[i] *= 0x1p-15f;
+      // Blocks of every magnitude: nothing but 0, below the least half, d subnormal, and beyond the largest half times 127.
+      constexpr float kMagnitudes[] = {1.0f, 0.0f, 0x1p-20f, 0x1p-17f, 300.0f, -1.0f, 9e6f, 127.0f, 0x1p-130f};
+      if (c.dtype == DType::kQ8_0) x[i] *= kMagnitudes[i / 32 % 9];
+      if (c.dtype == DType::kQ8_0 && i / 32 % 9 == 7) x[i] = std::round(x[i] * 2) / 2;  // ties
     }
     const int64_t row_stride = c.is_head_major ? c.head_dim : c.heads * c.head_dim,
                   head_stride = c.is_head_major ? kCacheRows * c.head_dim : c.head_dim;
@@ -58,14 +82,20 @@ void store_suite(Run& run) {
     for (size_t t = 0; t < rows.size(); ++t) rows[t] = static_cast<int32_t>((t * 37 + 11) % kCacheRows);
     const size_t n_elements = static_cast<size_t>(kCacheRows * c.heads * c.head_dim);
     std::vector<uint8_t> cache(row_bytes(c.dtype, static_cast<int64_t>(n_elements)), 0xa5), expected = cache;
+    bool is_as_near = true;
     for (int64_t i = 0; i < static_cast<int64_t>(x.size()); ++i) {
       const int64_t t = i / (c.heads * c.head_dim), g = i / c.head_dim % c.heads;
       const auto at = static_cast<size_t>(rows[static_cast<size_t>(t)] * row_stride + g * head_stride + i % c.head_dim);
+      if (c.dtype == DType::kQ8_0) {
+        if (i % 32 == 0) is_as_near = expect_block_q8_0(&x[static_cast<size_t>(i)], &expected[at / 32 * 34]) && is_as_near;
+        continue;
+      }
       const uint16_t bits = nearest_half(x[static_cast<size_t>(i)]);
       if (c.dtype == DType::kF32) std::memcpy(&expected[at * 4], &x[static_cast<size_t>(i)], 4);
       else std::memcpy(&expected[at * 2], &bits, 2);
     }
     store(run.stream, {cache.data(), c.dtype, row_stride, head_stride, x.data(), rows.data(), c.tokens, c.heads, c.head_dim});
+    run.check(is_as_near, "store Q8_0 is as near as ggml");
     run.check(cache == expected, std::string("store ") + traits(c.dtype).name + " dim " + std::to_string(c.head_dim));
   }
 }

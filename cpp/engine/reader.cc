@@ -1,0 +1,101 @@
+#include "engine/reader.h"
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+
+namespace banyan {
+
+namespace {
+
+// Tokens of one slice of prefill: a full GEMM tile on the CPU, and short enough that other sessions' tokens get through.
+constexpr int kPrefillTokens = 256;
+
+constexpr int kUsualAnswer = 512;  // tokens
+
+std::vector<int32_t> count_from(int first, int n) {
+  std::vector<int32_t> numbers(static_cast<size_t>(n));
+  std::iota(numbers.begin(), numbers.end(), first);
+  return numbers;
+}
+
+}  // namespace
+
+std::vector<int32_t> with_bos(const ModelConfig& model, std::span<const int32_t> prompt) {
+  std::vector<int32_t> ids;
+  if (model.bos_id >= 0 && (prompt.empty() || prompt.front() != model.bos_id)) ids.push_back(model.bos_id);
+  ids.insert(ids.end(), prompt.begin(), prompt.end());
+  return ids;
+}
+
+void need_chunks(const std::vector<std::shared_ptr<DocumentState>>& documents, const char* method) {
+  if (documents.empty() || std::any_of(documents.begin(), documents.end(), [](const auto& document) { return document->n_tokens() > 0; })) return;
+  throw Error(Code::kEmptyDocument, std::string("the session's documents have no tokens: ") + method + " has nothing to read");
+}
+
+void Reader::begin(Question question) {
+  question_ = std::move(question);
+  retrieval = {};
+  select_ms = encode_ms = 0;
+  n_cached = 0;
+}
+
+void Reader::open_all(int slots_per_chunk) {
+  retrieval = {};
+  for (size_t d = 0; d < question_.documents.size(); ++d) {
+    int index = 0;
+    for (const auto& chunk : question_.documents[d]->chunks()) {
+      const auto n = static_cast<int64_t>(chunk->tokens.size());
+      const int n_slots = slots_per_chunk > 0 ? slots_per_chunk : static_cast<int>(n);
+      retrieval.nodes.push_back(
+          {static_cast<int>(d), index++, 0, chunk->begin, chunk->begin + n, n_slots, true, std::numeric_limits<float>::quiet_NaN()});
+      retrieval.n_slots += n_slots;
+    }
+  }
+}
+
+int64_t CachedReader::room(const std::vector<std::shared_ptr<DocumentState>>&, size_t) const { return e_.upper.config.window; }
+
+void CachedReader::begin(Question question) {
+  Reader::begin(std::move(question));
+  sequence_ = lead(question_);
+  n_lead_ = sequence_.size();
+  n_prompt_ = question_.prompt.size();
+  has_reported_ = false;
+}
+
+Pass CachedReader::local_pass(int n_past, int n, Pass::Read wanted) const {
+  Pass pass;
+  pass.ids = std::span(sequence_).subspan(static_cast<size_t>(n_past), static_cast<size_t>(n));
+  pass.positions = pass.rows = count_from(n_past, n);
+  pass.target = [this](int layer) { return cache_.layer(layer); };
+  pass.seen.push_back(seen_locally(pass.target, n, n_past, e_.upper.config.sliding_window));
+  pass.read = wanted;
+  return pass;
+}
+
+void CachedReader::run(Stream& s, int n_past, int n, Pass::Read wanted, bool) { upper_.run(s, local_pass(n_past, n, wanted)); }
+
+bool CachedReader::read(Stream& s, std::span<const int32_t> ids, Pass::Read wanted, bool is_step) {
+  const size_t n_generated = ids.size() - n_prompt_;
+  follow(ids);
+  if (!advance(s, n_generated)) return false;
+  // the last token always runs: its logits are wanted
+  const auto ours = std::mismatch(cached_.begin(), cached_.end(), sequence_.begin(), sequence_.end() - 1).first;
+  cached_.resize(keep(static_cast<size_t>(ours - cached_.begin())));
+  if (!has_reported_) n_cached = static_cast<int>(cached_.size());
+  has_reported_ = true;
+  const auto n_past = static_cast<int>(cached_.size()), n_left = static_cast<int>(sequence_.size()) - n_past;
+  // at once with room for an answer of usual length, so that the cache rarely moves
+  const int n_needed = n_past + n_left;
+  if (n_needed > cache_.capacity()) cache_.reserve(s, n_needed + std::min(question_.max_tokens, kUsualAnswer), n_past);
+  const int n = wanted == Pass::Read::kAll ? n_left : std::min(n_left, kPrefillTokens);
+  const bool is_complete = n == n_left;
+  run(s, n_past, n, is_complete ? wanted : Pass::Read::kNothing, is_step);
+  cached_.insert(cached_.end(), sequence_.begin() + n_past, sequence_.begin() + n_past + n);
+  if (n_generated == 0) report("prefill", cached_.size() - static_cast<size_t>(n_cached), sequence_.size() - static_cast<size_t>(n_cached));
+  n_logits_ = wanted == Pass::Read::kAll ? n : 1;
+  return is_complete;
+}
+
+}  // namespace banyan

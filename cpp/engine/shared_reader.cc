@@ -1,0 +1,55 @@
+#include "engine/shared_reader.h"
+
+#include <numeric>
+
+namespace banyan {
+
+int64_t SharedReader::room(const std::vector<std::shared_ptr<DocumentState>>& documents, size_t n_prompt) const {
+  need_chunks(documents, "SharedLLM");
+  return CachedReader::room(documents, n_prompt);
+}
+
+void SharedReader::begin(Question question) {
+  CachedReader::begin(std::move(question));
+  retrieve_.emplace(e_, question_.documents);
+}
+
+bool SharedReader::prepare(Stream& s) {
+  const bool is_ready = retrieve_->step(s, upper_, question_.prompt, question_.query_index, memory_, memory_key_, {question_.on_phase});
+  if (retrieve_->has_changed) forget();
+  select_ms = retrieve_->select_ms;
+  encode_ms = retrieve_->encode_ms;
+  if (is_ready) retrieval = retrieve_->result;
+  return is_ready;
+}
+
+void SharedReader::run(Stream& s, int n_past, int n, Pass::Read wanted, bool is_step) {
+  Pass pass = local_pass(n_past, n, wanted);
+  pass.memory = active();
+  pass.is_released_step = is_step && pass.memory != nullptr && memory_.n_slots() > 0 && e_.tree.semantics == Semantics::kReleased;
+  upper_.run(s, pass);
+}
+
+void SharedReader::trace(Stream& s, Trace& trace, int) {
+  trace.query_vector = retrieve_->query_vector;
+  trace.slot_positions = retrieve_->slot_positions;
+  if (active() == nullptr) return;
+  const int n = memory_.n_slots(), kv_dim = e_.lower.kv_dim();
+  const size_t side = static_cast<size_t>(n) * static_cast<size_t>(kv_dim);
+  std::vector<int32_t> numbers(static_cast<size_t>(n));
+  std::iota(numbers.begin(), numbers.end(), 0);
+  IndexTable table(*e_.device);
+  const size_t at = table.add(numbers);
+  table.upload();
+  Buffer widened(*e_.device, side * sizeof(float));
+  for (int i = 0; i < e_.tree.n_injected_layers; ++i) {
+    const KvView kv = memory_.layer(i);
+    for (auto& [from, to] : {std::pair<void*, std::vector<float>*>{kv.k, &trace.keys}, {kv.v, &trace.values}}) {
+      gather(s, {widened.as<float>(), from, kv.dtype, table.at(at), n, kv_dim});
+      to->resize(to->size() + side);
+      e_.device->to_host(to->data() + to->size() - side, widened.as<float>(), side * sizeof(float));
+    }
+  }
+}
+
+}  // namespace banyan

@@ -1,0 +1,30 @@
+// shared_reader: SharedLLM. The question selects nodes of the documents' trees; their slots are injected into the lowest layers.
+#pragma once
+
+#include <optional>
+
+#include "engine/reader.h"
+#include "engine/retrieve.h"
+
+namespace banyan {
+
+class SharedReader : public CachedReader {
+ public:
+  explicit SharedReader(Engine& engine)
+      : CachedReader(engine), memory_(*engine.device, engine.lower, engine.kv_dtype, engine.tree.n_injected_layers) {}
+  int64_t room(const std::vector<std::shared_ptr<DocumentState>>& documents, size_t n_prompt) const override;
+  void begin(Question question) override;
+  bool prepare(Stream& s) override;
+  void trace(Stream& s, Trace& trace, int n_steps) override;
+
+ protected:
+  void run(Stream& s, int n_past, int n, Pass::Read wanted, bool is_step) override;
+
+ private:
+  const Memory* active() const { return memory_key_.empty() ? nullptr : &memory_; }
+  Memory memory_;
+  std::vector<uint64_t> memory_key_;  // what memory holds; empty: no documents
+  std::optional<Retrieve> retrieve_;
+};
+
+}  // namespace banyan
