@@ -48,9 +48,7 @@ double cpu_seconds_now() {
 
 double (*clock_now)() = seconds_now;
 
-struct Times {
-  double median, best;
-};
+struct Times { double median, best; };
 
 // Time of a call; at least 5 calls and 0.3 s.
 Times measure(const std::function<void(int)>& call) {
@@ -140,10 +138,7 @@ MultiplyAdds peak_loop(const std::string& variant) {
 void multiply_adds_task(const void* context, int, std::byte*) noexcept { (*static_cast<const MultiplyAdds*>(context))(); }
 
 // Looking for a byte that is not there reads everything, with the widest loads the C library has for this machine.
-struct Reading {
-  const std::vector<char>& memory;
-  int n_tasks;
-};
+struct Reading { const std::vector<char>& memory; int n_tasks; };
 
 void read_task(const void* context, int index, std::byte*) noexcept {
   const Reading& reading = *static_cast<const Reading*>(context);
@@ -165,7 +160,7 @@ struct Machine {
   void print(const std::string& line, const char* unit, double amount, Times times, double peak) const {
     const double rate = amount / times.median * 1e-9;
     std::printf("%-44s %10.1f us %7.1f %-7s %5.1f %% of peak, best %5.1f %%\n", line.c_str(), times.median * 1e6, rate, unit, 100 * rate / peak,
-        100 * amount / times.best * 1e-9 / peak);
+                100 * amount / times.best * 1e-9 / peak);
     std::fflush(stdout);
   }
   void print_gflops(const std::string& line, double flops, Times times) const { print(line, "GFLOP/s", flops, times, peak_gflops); }
@@ -188,8 +183,7 @@ void measure_peaks(Machine& machine) {
 
 void bench_gemm(Machine& machine) {
   for (const GemmBench& c : gemm_benches()) {
-    const std::string line = std::string("gemm ") + traits(c.dtype).name + " " + std::to_string(c.tokens) + " x " + std::to_string(c.rows) + " x " +
-                             std::to_string(c.cols);
+    const std::string line = std::string("gemm ") + traits(c.dtype).name + " " + std::to_string(c.tokens) + " x " + std::to_string(c.rows) + " x " + std::to_string(c.cols);
     if (!machine.wants(line)) continue;
     Random random(1);
     const size_t n_bytes = row_bytes(c.dtype, c.cols) * static_cast<size_t>(c.rows);
@@ -199,18 +193,14 @@ void bench_gemm(Machine& machine) {
     const std::vector<float> x = random.floats(static_cast<size_t>(c.tokens * c.cols));
     std::vector<float> out(static_cast<size_t>(c.tokens * c.rows));
     const Times times = measure([&](int i) {
-      gemm(machine.stream,
-          {out.data(), x.data(), {weights[static_cast<size_t>(i % n_copies)].data(), c.dtype, c.rows, c.cols}, nullptr, c.tokens, false});
+      gemm(machine.stream, {out.data(), x.data(), {weights[static_cast<size_t>(i % n_copies)].data(), c.dtype, c.rows, c.cols}, nullptr, c.tokens, false});
     });
     machine.print_gflops(line, 2.0 * c.tokens * static_cast<double>(c.rows) * static_cast<double>(c.cols), times);
     if (c.tokens <= 32) machine.print_gbytes("  its weights", static_cast<double>(n_bytes), times);
   }
 }
 
-struct Cache {
-  std::vector<uint8_t> k, v;
-  KvView view;
-};
+struct Cache { std::vector<uint8_t> k, v; KvView view; };
 
 Cache make_cache(DType dtype, int n_rows, int heads, int head_dim) {
   Random random(2);
@@ -223,27 +213,21 @@ Cache make_cache(DType dtype, int n_rows, int heads, int head_dim) {
   return cache;
 }
 
-void print_attention(Machine& machine, const std::string& line, double n_pairs, int heads, int kv_heads, int head_dim, int keys, DType dtype,
-    bool is_read_once, Times times) {
+void print_attention(Machine& machine, const std::string& line, double n_pairs, int heads, int kv_heads, int head_dim, int keys, DType dtype, bool is_read_once, Times times) {
   machine.print_gflops(line, 4.0 * n_pairs * heads * head_dim, times);
-  if (is_read_once)
-    machine.print_gbytes("  its keys and values", 2.0 * static_cast<double>(row_bytes(dtype, int64_t{keys} * kv_heads * head_dim)), times);
+  if (is_read_once) machine.print_gbytes("  its keys and values", 2.0 * static_cast<double>(row_bytes(dtype, int64_t{keys} * kv_heads * head_dim)), times);
 }
 
 void bench_attend(Machine& machine) {
   for (const AttendCase& c : kAttendBenches) {
-    const std::string line = std::string("attend ") + traits(c.dtype).name + " T=" + std::to_string(c.tokens) + " H=" + std::to_string(c.heads) +
-                             "/" + std::to_string(c.kv_heads) + " C=" + std::to_string(c.head_dim) + " N=" + std::to_string(c.keys) +
-                             (c.ranges == Ranges::kPairs ? " pairs" : "");
+    const std::string line = std::string("attend ") + traits(c.dtype).name + " T=" + std::to_string(c.tokens) + " H=" + std::to_string(c.heads) + "/" + std::to_string(c.kv_heads) +
+                             " C=" + std::to_string(c.head_dim) + " N=" + std::to_string(c.keys) + (c.ranges == Ranges::kPairs ? " pairs" : "");
     if (!machine.wants(line)) continue;
     Random random(1);
     std::vector<Cache> caches;
     const int n_copies = c.tokens > 1 ? 1 : 8;
     for (int i = 0; i < n_copies; ++i) caches.push_back(make_cache(c.dtype, c.keys, c.kv_heads, c.head_dim));
-    for (Cache& cache : caches) {
-      cache.view.k = cache.k.data();
-      cache.view.v = cache.v.data();
-    }
+    for (Cache& cache : caches) { cache.view.k = cache.k.data(); cache.view.v = cache.v.data(); }
     const std::vector<float> q = random.floats(static_cast<size_t>(c.tokens * c.heads * c.head_dim));
     std::vector<float> out(q.size());
     std::vector<int32_t> begin, end;
@@ -254,10 +238,7 @@ void bench_attend(Machine& machine) {
       n_pairs += end.back() - begin.back();
     }
     const Times times = measure([&](int i) {
-      attend(machine.stream,
-          {out.data(), q.data(), caches[static_cast<size_t>(i % n_copies)].view, begin.data(), end.data(), c.tokens, c.heads, c.kv_heads, c.head_dim,
-              0.125f},
-          0);
+      attend(machine.stream, {out.data(), q.data(), caches[static_cast<size_t>(i % n_copies)].view, begin.data(), end.data(), c.tokens, c.heads, c.kv_heads, c.head_dim, 0.125f}, 0);
     });
     print_attention(machine, line, n_pairs, c.heads, c.kv_heads, c.head_dim, c.keys, c.dtype, c.tokens == 1 || c.ranges == Ranges::kPairs, times);
   }
@@ -265,8 +246,8 @@ void bench_attend(Machine& machine) {
 
 void bench_inject(Machine& machine) {
   for (const InjectCase& c : kInjectBenches) {
-    const std::string line = std::string("inject ") + traits(c.dtype).name + " T=" + std::to_string(c.tokens) + " H=" + std::to_string(c.heads) +
-                             "/" + std::to_string(c.kv_heads) + " C=" + std::to_string(c.head_dim) + " N=" + std::to_string(c.slots);
+    const std::string line = std::string("inject ") + traits(c.dtype).name + " T=" + std::to_string(c.tokens) + " H=" + std::to_string(c.heads) + "/" + std::to_string(c.kv_heads) +
+                             " C=" + std::to_string(c.head_dim) + " N=" + std::to_string(c.slots);
     if (!machine.wants(line)) continue;
     Random random(1);
     const Cache cache = make_cache(c.dtype, c.slots, c.kv_heads, c.head_dim);
@@ -296,9 +277,7 @@ void bench_rows(Machine& machine) {
   };
   print("norm 512 x 2048", 2 * n_bytes, [&](int) { norm(machine.stream, {out.data(), x.data(), weight.data(), kTokens, kDim, 1e-5f}); });
   print("norm 1 x 2048", 2 * n_bytes / kTokens, [&](int) { norm(machine.stream, {out.data(), x.data(), weight.data(), 1, kDim, 1e-5f}); });
-  print("rope 512 x 32 x 64", 2 * n_bytes, [&](int) {
-    rope(machine.stream, {out.data(), rows.data(), weight.data(), kTokens, kHeads, kHeadDim, 1.0f, false});
-  });
+  print("rope 512 x 32 x 64", 2 * n_bytes, [&](int) { rope(machine.stream, {out.data(), rows.data(), weight.data(), kTokens, kHeads, kHeadDim, 1.0f, false}); });
   print("store F16 512 x 32 x 64", 1.5 * n_bytes, [&](int) {
     store(machine.stream, {cache.data(), DType::kF16, kDim, kHeadDim, x.data(), rows.data(), kTokens, kHeads, kHeadDim});
   });
@@ -308,15 +287,9 @@ void bench_rows(Machine& machine) {
   print("merge 512 x 32 x 64", 3 * n_bytes, [&](int) {
     merge(machine.stream, {out.data(), nullptr, x.data(), weight_of_rows, up.data(), weight_of_rows + 1, kTokens * kHeads, kHeadDim, 1.0f});
   });
-  print("gather F16 512 x 2048", 1.5 * n_bytes, [&](int) {
-    gather(machine.stream, {out.data(), cache.data(), DType::kF16, rows.data(), kTokens, kDim});
-  });
-  print("pool 512 / 8 x 2048", 1.125 * n_bytes, [&](int) {
-    pool(machine.stream, {out.data(), x.data(), begin.data(), end.data(), kTokens / 8, kDim});
-  });
-  print("swiglu 512 x 8192", 12.0 * kTokens * kInner, [&](int) {
-    swiglu(machine.stream, {out.data(), x.data(), up.data(), int64_t{kTokens} * kInner});
-  });
+  print("gather F16 512 x 2048", 1.5 * n_bytes, [&](int) { gather(machine.stream, {out.data(), cache.data(), DType::kF16, rows.data(), kTokens, kDim}); });
+  print("pool 512 / 8 x 2048", 1.125 * n_bytes, [&](int) { pool(machine.stream, {out.data(), x.data(), begin.data(), end.data(), kTokens / 8, kDim}); });
+  print("swiglu 512 x 8192", 12.0 * kTokens * kInner, [&](int) { swiglu(machine.stream, {out.data(), x.data(), up.data(), int64_t{kTokens} * kInner}); });
 }
 
 }  // namespace

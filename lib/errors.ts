@@ -18,15 +18,17 @@ export type BanyanErrorCode =
   /** A tensor of the wrong shape or element type. */
   | 'BANYAN_BAD_TENSOR'
   | 'BANYAN_BAD_ADAPTER'
-  /** The adapter belongs to another base model. */
+  /** The adapter belongs to another base model, or a method was asked for whose adapter is not loaded. */
   | 'BANYAN_ADAPTER_MISMATCH'
   /** A torn or damaged saved document. */
   | 'BANYAN_BAD_DOCUMENT'
   /** A saved document of another model, adapter or tokenizer. */
   | 'BANYAN_MODEL_MISMATCH'
+  /** A session's documents have no tokens, and its method reads chunks. */
+  | 'BANYAN_EMPTY_DOCUMENT'
   /** The message says how many bytes were needed. */
   | 'BANYAN_OUT_OF_MEMORY'
-  /** The local tokens do not fit the window; `details` has promptTokens, maxTokens and window. */
+  /** The local tokens do not fit the window; `details` has promptTokens, maxTokens, window and room. */
   | 'BANYAN_CONTEXT_OVERFLOW'
   | 'BANYAN_ABORTED'
   /** Use after dispose(). */
@@ -138,6 +140,15 @@ export function fromNative(error: unknown): unknown {
   const code = (error as Error & { code?: unknown }).code;
   if (typeof code !== 'string' || !code.startsWith('BANYAN_')) return error;
   return new BanyanError(code as BanyanErrorCode, error.message);
+}
+
+/** A call of the addon that answers at once; its errors become BanyanErrors. */
+export function callNative<T>(call: () => T): T {
+  try {
+    return call();
+  } catch (error) {
+    throw fromNative(error);
+  }
 }
 
 /** Use after dispose. */

@@ -5,7 +5,7 @@ import { withCancel } from './abort.js';
 import { Check } from './arguments.js';
 import type { ModelContext } from './context.js';
 import { nativeDocument, type BanyanDocument } from './document.js';
-import { BanyanError, invalidType, outOfRange, type Caller } from './errors.js';
+import { BanyanError, callNative, invalidType, outOfRange, type Caller } from './errors.js';
 import type { LocalTokens } from './prompt.js';
 import { retrievalOf } from './retrieval.js';
 import { DecodeStream } from './text/decode_stream.js';
@@ -168,12 +168,17 @@ export async function generate(generation: Generation, signal: AbortSignal, repo
     tokenizeMs = performance.now() - begin;
     signal.throwIfAborted();
     if (prompt.isContinued) answer.continues(prompt.ids.at(-1));
-    const maxTokens = checkWindow(prompt.ids.length, plan.maxTokens, context.info.window);
     documentTokens = documents.reduce((sum, document) => sum + document.info.tokens, 0);
+    generation.session.setDocuments(documents.map(nativeDocument));
+    const maxTokens = checkWindow(
+      prompt.ids.length,
+      plan.maxTokens,
+      callNative(() => generation.session.room(prompt.ids.length)),
+      context.info.window,
+    );
     const request: NativeGenerateRequest = { ids: prompt.ids, maxTokens, stopIds: plan.stopIds, ...plan.sampler };
     if (prompt.queryIndex !== undefined) request.queryIndex = prompt.queryIndex;
     const native = await withCancel(signal, async (cancel) => {
-      generation.session.setDocuments(documents.map(nativeDocument));
       try {
         return await generation.session.generate(request, cancel, (event) => {
           if (answer.take(event)) cancel.cancel();
@@ -195,17 +200,18 @@ export async function generate(generation: Generation, signal: AbortSignal, repo
   }
 }
 
-// The explicit maxTokens must fit; the default takes what is left.
-function checkWindow(promptTokens: number, maxTokens: number | undefined, window: number): number {
+// The explicit maxTokens must fit; the default takes what is left. `room` is what the method leaves for prompt and answer beside the documents.
+function checkWindow(promptTokens: number, maxTokens: number | undefined, room: number, window: number): number {
   const needed = maxTokens ?? 1;
-  if (promptTokens + needed > window) {
+  if (promptTokens + needed > room) {
+    const left = room === window ? `The window has ${window} tokens` : `Beside the documents there is room for ${Math.max(0, room)} tokens`;
     throw new BanyanError(
       'BANYAN_CONTEXT_OVERFLOW',
-      `The window has ${window} tokens: the prompt takes ${promptTokens} and the answer ${maxTokens === undefined ? 'needs at least 1' : `may take ${maxTokens}`}`,
-      { details: { promptTokens, maxTokens: maxTokens ?? null, window } },
+      `${left}: the prompt takes ${promptTokens} and the answer ${maxTokens === undefined ? 'needs at least 1' : `may take ${maxTokens}`}`,
+      { details: { promptTokens, maxTokens: maxTokens ?? null, window, room: Math.max(0, room) } },
     );
   }
-  return maxTokens ?? Math.min(kDefaultMaxTokens, window - promptTokens);
+  return maxTokens ?? Math.min(kDefaultMaxTokens, room - promptTokens);
 }
 
 // The answer as it grows.

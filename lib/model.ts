@@ -7,6 +7,7 @@ import type {
   DocumentInput,
   JobOptions,
   LoadModelOptions,
+  MethodName,
   ModelInfo,
   Progress,
   RunResult,
@@ -20,6 +21,7 @@ import { assertLive, tokenizerOf, type ModelContext } from './context.js';
 import { compressInto, kTitleAttribute, kTokenizerAttribute, makeDocument, type BanyanDocument } from './document.js';
 import { emitError, emitterOf } from './emitter.js';
 import { BanyanError } from './errors.js';
+import { kMethods } from './method.js';
 import { nativeProgress, toAll } from './progress.js';
 import type { Run } from './run.js';
 import { makeSession, type Session } from './session.js';
@@ -51,7 +53,7 @@ let makeModel: (native: NativeModel, found: FoundTokenizer) => Model;
 const kSemantics = ['released', 'corrected', 'paper'] as const;
 
 /**
- * Loads a model, and its adapter if there is one.
+ * Loads a model, and its adapters if there are any.
  * Rejects with the signal's reason, TypeError, RangeError, or BanyanError: BANYAN_FILE_NOT_FOUND, BANYAN_IO, BANYAN_BAD_MODEL_FILE,
  * BANYAN_UNSUPPORTED_MODEL, BANYAN_MISSING_TENSOR, BANYAN_BAD_TENSOR, BANYAN_BAD_ADAPTER, BANYAN_ADAPTER_MISMATCH, BANYAN_OUT_OF_MEMORY,
  * BANYAN_NO_DEVICE, BANYAN_BAD_TOKENIZER, BANYAN_NATIVE_LOAD_FAILED.
@@ -64,6 +66,8 @@ export async function loadModel(options: LoadModelOptions): Promise<Model> {
     'device',
     'threads',
     'kvType',
+    'poolType',
+    'kvDirectory',
     'semantics',
     'depth',
     'lastP',
@@ -72,10 +76,12 @@ export async function loadModel(options: LoadModelOptions): Promise<Model> {
     'onProgress',
   ]);
   const model = check.path(given.model, 'model');
-  const adapter = given.adapter === undefined ? {} : { adapter: check.path(given.adapter, 'adapter') };
+  const adapters = given.adapter === undefined ? {} : { adapters: adapterPaths(given.adapter, check) };
   const device = check.oneOf(given.device, 'device', ['auto', 'cpu', 'cuda']) ?? 'auto';
   const threads = given.threads === undefined ? 0 : check.integer(given.threads, 'threads', 0, 1024);
   const kvType = check.oneOf(given.kvType, 'kvType', ['f16', 'f32']) ?? 'f16';
+  const poolType = check.oneOf(given.poolType, 'poolType', ['f16', 'f32', 'q8']) ?? kvType;
+  const kvDirectory = given.kvDirectory === undefined ? {} : { kvDirectory: check.path(given.kvDirectory, 'kvDirectory') };
   const semantics = check.oneOf(given.semantics, 'semantics', kSemantics);
   const depth = given.depth === undefined ? {} : { depth: check.integer(given.depth, 'depth', 1, 16) };
   const lastP = given.lastP === undefined ? {} : { lastP: check.string(given.lastP, 'lastP') };
@@ -83,7 +89,12 @@ export async function loadModel(options: LoadModelOptions): Promise<Model> {
   const signal = check.signal(given.signal);
   const onProgress = check.function(given.onProgress, 'onProgress');
 
-  const nativeOptions = { model, ...adapter, device, threads, kvType, ...(semantics === undefined ? {} : { semantics }), ...depth, ...lastP };
+  const nativeOptions = {
+    ...{ model, ...adapters, device, threads, kvType, poolType, ...kvDirectory },
+    ...(semantics === undefined ? {} : { semantics }),
+    ...depth,
+    ...lastP,
+  };
   const loaded = await withCancel(
     signal,
     (cancel) => native().load(nativeOptions, cancel, nativeProgress('load', onProgress, signal)),
@@ -95,6 +106,11 @@ export async function loadModel(options: LoadModelOptions): Promise<Model> {
     await loaded.dispose();
     throw error;
   }
+}
+
+function adapterPaths(adapter: unknown, check: Check): string[] {
+  if (typeof adapter === 'string') return [check.path(adapter, 'adapter')];
+  return check.array(adapter, 'adapter', 'path or array of paths').map((each) => check.path(each, 'a path of adapter'));
 }
 
 /**
@@ -133,24 +149,32 @@ export class Model extends emitterOf<ModelEvents>() {
     return this.#disposal !== null;
   }
 
+  /** Multiplications with additions of all jobs so far, matrix products and attention: what things cost, whatever the machine. Throws BANYAN_DISPOSED. */
+  get multiplyAdds(): number {
+    assertLive(this.#context);
+    return this.#native.multiplyAdds();
+  }
+
   /**
    * Reads a text into a document tree. Text is tokenized while the engine works, so that an iterable (a file stream with an encoding, say)
    * is never in memory as a whole.
-   * Rejects with the signal's reason, TypeError, RangeError, BANYAN_DISPOSED, BANYAN_INVALID_ARGUMENT (no adapter), BANYAN_UNSUPPORTED_TOKENIZER,
-   * BANYAN_OUT_OF_MEMORY.
+   * Rejects with the signal's reason, TypeError, RangeError, BANYAN_DISPOSED, BANYAN_ADAPTER_MISMATCH (a method whose adapter is not loaded),
+   * BANYAN_INVALID_ARGUMENT, BANYAN_UNSUPPORTED_TOKENIZER, BANYAN_OUT_OF_MEMORY, BANYAN_IO (kvDirectory is full).
    */
   async compress(input: DocumentInput, options?: CompressOptions): Promise<BanyanDocument> {
     const check = new Check(Model.prototype.compress);
-    const given = check.options(options, ['chunkSize', 'eager', 'title', 'signal', 'onProgress']);
+    const given = check.options(options, ['chunkSize', 'method', 'eager', 'title', 'signal', 'onProgress']);
     check.boolean(given.eager, 'eager', false);
     check.signal(given.signal);
     check.function(given.onProgress, 'onProgress');
     const chunkSize = given.chunkSize === undefined ? {} : { chunkSize: check.integer(given.chunkSize, 'chunkSize', 1, 2 ** 31 - 1) };
+    const method = check.oneOf(given.method, 'method', kMethods);
+    const documentOptions = { ...chunkSize, ...(method === undefined ? {} : { method }) };
     const title = given.title === undefined ? '' : check.string(given.title, 'title');
     assertLive(this.#context);
     return this.#made(
       given.signal,
-      async () => this.#native.createDocument(chunkSize),
+      async () => this.#native.createDocument(documentOptions),
       title,
       (document) => compressInto(document, input, given, check),
     );
@@ -181,7 +205,10 @@ export class Model extends emitterOf<ModelEvents>() {
     return makeDocument(this.#context, opened, opened.attribute(kTitleAttribute));
   }
 
-  /** A new conversation. Throws TypeError, BANYAN_DISPOSED, BANYAN_INVALID_ARGUMENT (documents of another model). */
+  /**
+   * A new conversation. Throws TypeError, RangeError, BANYAN_DISPOSED, BANYAN_ADAPTER_MISMATCH (a method whose adapter is not loaded),
+   * BANYAN_INVALID_ARGUMENT (documents of another model; a window larger than the model's; scaled positions scaled again).
+   */
   createSession(options?: SessionOptions): Session {
     assertLive(this.#context);
     return makeSession(this.#context, options, Model.prototype.createSession);
@@ -236,12 +263,15 @@ export class Model extends emitterOf<ModelEvents>() {
 }
 
 function infoOf(native: NativeModel, tokenizer: Tokenizer | null): ModelInfo {
-  const { bosId, eosIds, tree, ...info } = native.info;
+  const { bosId, eosIds, tree, focus, ...info } = native.info;
+  const hasAdapter = { sharedllm: tree !== null, focusllm: focus !== null } as Partial<Record<MethodName, boolean>>;
   return Object.freeze<ModelInfo>({
     ...info,
     bosId: bosId < 0 ? null : bosId,
     eosIds: Object.freeze([...eosIds]),
+    methods: Object.freeze(kMethods.filter((name) => hasAdapter[name] ?? true)),
     tree: tree === null ? null : Object.freeze(tree),
+    focus: focus === null ? null : Object.freeze(focus),
     tokenizer: tokenizer === null ? null : Object.freeze(tokenizerInfo(tokenizer)),
   });
 }

@@ -2,13 +2,24 @@
 import './dispose.js';
 
 import type { NativeSession } from '../types/native.js';
-import type { GenerateOptions, Message, ProgressEvent, Prompt, RetrievalEvent, RunResult, SessionOptions, TokenEvent } from '../types/public.js';
+import type {
+  GenerateOptions,
+  Message,
+  MethodName,
+  ProgressEvent,
+  Prompt,
+  RetrievalEvent,
+  RunResult,
+  SessionOptions,
+  TokenEvent,
+} from '../types/public.js';
 import { Check } from './arguments.js';
 import { assertLive, tokenizerOf, type ModelContext } from './context.js';
 import { BanyanDocument, contextOfDocument } from './document.js';
 import { emitError, emitterOf } from './emitter.js';
-import { BanyanError, disposed, invalidType, outOfRange, type Caller } from './errors.js';
+import { BanyanError, callNative, disposed, invalidType, outOfRange, type Caller } from './errors.js';
 import { checkOptions, generate } from './generation.js';
+import { checkMethod } from './method.js';
 import { renderPrompt, type LocalTokens } from './prompt.js';
 import { Queue } from './queue.js';
 import { startRun, type Run } from './run.js';
@@ -33,6 +44,9 @@ export let makeSession: (context: ModelContext, options: SessionOptions | undefi
  * onAbort 'return' the partial answer counts.
  */
 export class Session extends emitterOf<SessionEvents>() {
+  /** How it reads its documents; null: the model has no adapter and none was named, so it reads none. */
+  readonly method: MethodName | null;
+
   readonly #context: ModelContext;
   readonly #native: NativeSession;
   readonly #template: string | undefined;
@@ -51,13 +65,15 @@ export class Session extends emitterOf<SessionEvents>() {
     super();
     this.#context = context;
     const check = new Check(caller);
-    const given = check.options(options, ['documents', 'system', 'template']);
+    const given = check.options(options, ['documents', 'method', 'system', 'template']);
     this.#system = given.system === undefined ? [] : [Object.freeze<Message>({ role: 'system', content: check.string(given.system, 'system') })];
     if (given.template !== undefined && given.template !== null) check.string(given.template, 'template');
     this.#template = given.template === undefined ? (context.tokenizer?.chatTemplate ?? undefined) : (given.template ?? undefined);
     if (given.system !== undefined) tokenizerOf(context);
+    const method = checkMethod(given.method, caller);
+    this.method = method.method ?? context.info.method;
     this.#documents = this.#checkDocuments(given.documents ?? [], caller);
-    this.#native = context.native.createSession();
+    this.#native = callNative(() => context.native.createSession(method));
   }
 
   get disposed(): boolean {
@@ -164,6 +180,12 @@ export class Session extends emitterOf<SessionEvents>() {
       if (!(each instanceof BanyanDocument)) throw invalidType('BanyanDocument', 'a document of the session', each, caller);
       return each;
     });
+    if (list.length > 0 && this.method === null) {
+      throw new BanyanError(
+        'BANYAN_INVALID_ARGUMENT',
+        'The model has no adapter: name a method that needs none (parallel, streaming, full) to read documents',
+      );
+    }
     for (const document of list) {
       if (contextOfDocument(document) !== this.#context) throw new BanyanError('BANYAN_INVALID_ARGUMENT', 'The document belongs to another model');
       if (document.disposed) throw disposed('document');

@@ -24,17 +24,69 @@ export interface JobOptions {
   onProgress?: OnProgress | undefined;
 }
 
+/** How a session reads its documents; docs/methods.md tells them apart. */
+export type MethodName = 'sharedllm' | 'focusllm' | 'parallel' | 'streaming' | 'full';
+
+export type PoolType = 'f16' | 'f32' | 'q8';
+
+/** SharedLLM (arXiv 2410.19318): the question opens branches of the documents' trees, which are injected. Needs its adapter. */
+export interface SharedllmMethod {
+  readonly name: 'sharedllm';
+}
+
+/** FocusLLM (arXiv 2408.11745): every chunk is read again with the question behind it, at every token. Needs its adapter. The defaults are exact. */
+export interface FocusllmMethod {
+  readonly name: 'focusllm';
+  /** Longest part of the prompt put behind each chunk, tokens. Default: the adapter's, 512 in the paper. */
+  readonly queryCap?: number | undefined;
+  /** Candidates are computed anew only every so many tokens. Default 1: exact. */
+  readonly refreshEvery?: number | undefined;
+  /** Only of the chunks that the last token looked at most. Default 0: of all, exact. */
+  readonly refreshChunks?: number | undefined;
+}
+
+/** Adaptive parallel encoding (arXiv 2502.05431): all layers attend to chunks that were encoded apart. Needs no adapter. */
+export interface ParallelMethod {
+  readonly name: 'parallel';
+  /** Divides the scores of the documents' tokens. Default 0.9. */
+  readonly temperature?: number | undefined;
+  /** Multiplies the weight of the documents. Default 0.9; with a temperature of 1 and a scale of 1 nothing is corrected. */
+  readonly scale?: number | undefined;
+}
+
+/** StreamingLLM (arXiv 2309.17453): the first tokens and a sliding window; everything between is forgotten. Any length. */
+export interface StreamingMethod {
+  readonly name: 'streaming';
+  /** Attention sinks, tokens. Default 4. */
+  readonly sinks?: number | undefined;
+  /** Tokens that one token sees, sinks and itself included. Default: the model's window. */
+  readonly window?: number | undefined;
+}
+
+/** Attention to every token of documents and prompt, which must fit the window, or the window times the factor of scaled positions. */
+export interface FullMethod {
+  readonly name: 'full';
+  /** Linear (position interpolation), NTK-aware, NTK-aware fitted to the length, or YaRN. Default: the model's own positions. */
+  readonly ropeScaling?: { readonly type: 'linear' | 'ntk' | 'dynamic' | 'yarn'; readonly factor: number } | undefined;
+}
+
+export type MethodOptions = SharedllmMethod | FocusllmMethod | ParallelMethod | StreamingMethod | FullMethod;
+
 export interface LoadModelOptions extends JobOptions {
   /** A .gguf file, or a Hugging Face directory (config.json and *.safetensors). */
   model: string;
-  /** The adapter's directory or .safetensors file. Without one the model runs, but documents are refused. */
-  adapter?: string | undefined;
+  /** The adapter's directory or .safetensors file, or several of different methods. Without one, sessions with documents must name a method. */
+  adapter?: string | readonly string[] | undefined;
   /** Default 'auto': a GPU if there is one, else the CPU. 'cuda' without a device rejects with BANYAN_NO_DEVICE. */
   device?: 'auto' | 'cpu' | 'cuda' | undefined;
   /** CPU threads. Default 0: one per physical core. */
   threads?: number | undefined;
   /** Element type of slots, memory and the local cache. Default 'f16'. */
   kvType?: 'f16' | 'f32' | undefined;
+  /** Element type of whole chunks' keys and values (methods focusllm and parallel); 'q8' needs a head size that is a multiple of 32. Default: kvType. */
+  poolType?: PoolType | undefined;
+  /** A directory: whole chunks' keys and values lie in nameless scratch files there, which the system may write out. Default: in memory. */
+  kvDirectory?: string | undefined;
   /** How the tree is built. Default: what the adapter was trained with. */
   semantics?: 'released' | 'corrected' | 'paper' | undefined;
   /** Levels of a chunk's tree below its root. Default: the adapter's. */
@@ -69,8 +121,16 @@ export interface ModelInfo {
   /** Of model and adapter, 32 hex digits; saved documents carry it. */
   readonly fingerprint: string;
   readonly kvType: 'f16' | 'f32';
-  /** null without an adapter. */
+  /** Of whole chunks' keys and values. */
+  readonly poolType: PoolType;
+  /** Of sessions that name none: the adapter's, SharedLLM's where there are several. null without an adapter. */
+  readonly method: MethodName | null;
+  /** Those that this model can run. */
+  readonly methods: readonly MethodName[];
+  /** null without a SharedLLM adapter. */
   readonly tree: TreeInfo | null;
+  /** null without a FocusLLM adapter. */
+  readonly focus: FocusInfo | null;
   /** null: only ids are accepted. */
   readonly tokenizer: TokenizerInfo | null;
 }
@@ -88,6 +148,15 @@ export interface TreeInfo {
   readonly lowerShared: boolean;
 }
 
+export interface FocusInfo {
+  /** Which projections have a copy of their own for candidates, e.g. 'qkvo'. */
+  readonly projections: string;
+  /** Tokens. */
+  readonly chunkSize: number;
+  /** Tokens. */
+  readonly queryCap: number;
+}
+
 export interface TokenizerInfo {
   readonly fingerprint: string;
   readonly hasChatTemplate: boolean;
@@ -99,7 +168,9 @@ export type DocumentInput = string | Int32Array | readonly number[] | Iterable<s
 export interface CompressOptions extends JobOptions {
   /** Tokens of a chunk. Default: the adapter's. */
   chunkSize?: number | undefined;
-  /** Encode every node of every tree now. Default false: a node is encoded when a question first opens it. */
+  /** Whose data are computed now; what sessions of other methods need is computed when they first ask. Default: the model's method. */
+  method?: MethodName | undefined;
+  /** Encode every node of every tree now (SharedLLM). Default false: a node is encoded when a question first opens it. */
   eager?: boolean | undefined;
   /** Kept in saved files. Default ''. */
   title?: string | undefined;
@@ -123,7 +194,9 @@ export interface DocumentInfo {
   readonly nodesEncoded: number;
   /** Key/value slots encoded so far. */
   readonly slots: number;
-  /** Slots and selection vectors, in memory or mapped. */
+  /** Chunks all of whose keys and values exist (focusllm, parallel). */
+  readonly chunksEncoded: number;
+  /** All of this, in memory or mapped. */
   readonly bytes: number;
 }
 
@@ -135,6 +208,8 @@ export interface Message {
 export interface SessionOptions {
   /** What the session can read, in reading order. Default none. */
   documents?: readonly BanyanDocument[] | undefined;
+  /** How the documents are read. Default: the model's method (info.method). A model without an adapter needs one named to read documents. */
+  method?: MethodName | MethodOptions | undefined;
   /** System prompt. Default none. */
   system?: string | undefined;
   /** Jinja chat template; null: plain text without a template. Default: the model's own, plain text if it has none. */

@@ -8,7 +8,7 @@ constexpr int kMaxHeadDim = 1024;
 constexpr int kQueryRows = 48;   // rows = tokens x heads of a group; a multiple of every kTileRows
 constexpr int kKeyTile = 64;     // at 128 dims, keys and values take 2 x 32 KiB: the second-level cache holds the whole tile
 constexpr int kSplitKeys = 512;  // a split of fewer keys would not pay for its merge
-constexpr int kScoreRows = 4;    // queries of a tile that are few
+constexpr int kScoreRows = 2;    // a tile of so few queries does not repay the transposition of its keys
 constexpr int kMaxSplits = 64;
 constexpr int kSplitTasks = 128;  // tasks worth having: two for each of 64 threads
 static_assert(kQueryRows % kTileRows == 0 && kKeyTile % kTileCols == 0);
@@ -130,7 +130,7 @@ inline void load_keys(const AttendArgs& a, QueryTile& tile, int64_t n, int n_key
   }
 }
 
-// Scores of a few rows straight from the keys as they lie: below kScoreRows the transposition costs more than a sum across lanes per score.
+// Scores of at most kScoreRows rows straight from the keys as they lie, at the price of a sum across lanes per score.
 template <DType kFormat> void score_few_as(const AttendArgs& a, QueryTile& tile, int64_t n, int n_keys) {
   for (int i = 0; i < n_keys; ++i) {
     float scores[kScoreRows];
@@ -269,12 +269,22 @@ inline void merge_task(const AttendJob& job, int index, std::byte*) {
   for (int c = 0; c < a.head_dim; ++c) out[c] /= l;
 }
 
+// The most consecutive tokens that share kv_begin. A tile of more would put unrelated keys into one task, and cut runs of equal length in two.
+inline int longest_run(const AttendJob& job) {
+  int longest = 1;
+  for (int t = 1, run = 1; t < job.args.n_tokens; ++t) {
+    run = job.begin(t) == job.begin(t - 1) ? run + 1 : 1;
+    longest = std::max(longest, run);
+  }
+  return longest;
+}
+
 inline void attend_keys(Stream& stream, const AttendArgs& args, int n_slots) {
   if (args.n_tokens <= 0 || args.n_heads <= 0) return;
   AttendJob job{stream, args, n_slots, args.n_heads / args.n_kv_heads, 0, 0, 0, 0, 1, nullptr};
   job.tile_heads = std::min(job.group, kQueryRows);
   job.n_head_tiles = static_cast<int>(ceil_div(job.group, job.tile_heads));
-  job.tile_tokens = std::max(1, kQueryRows / job.tile_heads);
+  job.tile_tokens = std::clamp(kQueryRows / job.tile_heads, 1, longest_run(job));
   job.n_tiles = static_cast<int>(ceil_div(args.n_tokens, job.tile_tokens));
   int64_t longest = 0;
   for (int64_t t = 0; t < args.n_tokens; ++t) longest = std::max(longest, job.end(t) - job.begin(t));

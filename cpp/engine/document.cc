@@ -226,7 +226,7 @@ DocumentInfo DocumentState::info() const {
     info.n_nodes += chunk->tree.depth() == 0 ? 1 : chunk->tree.n_nodes() - 1;  // the chunk itself is encoded only if it has no halves
     info.n_nodes_encoded += chunk->n_encoded;
     info.n_slots += chunk->n_slots;
-    if (chunk->is_indexed) info.n_bytes += engine->compressor.index_bytes(chunk->tree);
+    if (method == Method::kShared) info.n_bytes += engine->compressor.index_bytes(chunk->tree);
   }
   info.n_bytes += static_cast<uint64_t>(info.n_slots) * engine->compressor.slot_bytes();
   return info;

@@ -15,7 +15,7 @@ export async function compress(paths: readonly string[], flags: CompressFlags): 
     const began = performance.now();
     const onProgress = ({ phase, done, total }: { phase: string; done: number; total: number }): void => progress.update(phase, done, total);
     const title = texts.map((text) => text.title).join(', ');
-    const document = await model.compress(joined(texts), { title, eager: flags.eager, signal, onProgress });
+    const document = await model.compress(joined(texts), { title, method: flags.method, eager: flags.eager, signal, onProgress });
     await document.save(flags.output, { signal, onProgress });
     progress.end();
     const { size } = await stat(flags.output);
@@ -26,7 +26,8 @@ export async function compress(paths: readonly string[], flags: CompressFlags): 
       return;
     }
     process.stdout.write(`${flags.output}: ${plural(info.tokens, 'token')} in ${plural(info.chunks, 'chunk')}, `);
-    process.stdout.write(`${count(info.nodesEncoded)} of ${count(info.nodes)} nodes computed, ${bytes(size)}, ${duration(ms)}\n`);
+    const computed = info.nodes > 0 ? `${count(info.nodesEncoded)} of ${plural(info.nodes, 'node')}` : `${count(info.chunksEncoded)} of them`;
+    process.stdout.write(`${computed} computed, ${bytes(size)}, ${duration(ms)}\n`);
   });
 }
 

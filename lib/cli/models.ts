@@ -18,17 +18,19 @@ export function readPackage(): { version: string } {
 }
 
 /** The demo model has an adapter of its own; a named model has the one that is named, or none. */
-export function modelPaths(flags: ModelFlags): { model: string; adapter?: string } {
+export function modelPaths(flags: Pick<ModelFlags, 'model' | 'adapter'>): { model: string; adapter?: readonly string[] } {
   const demo = (name: string): string => join(packageRoot(), 'models', name);
-  if (flags.model === undefined) return { model: demo('banyan-demo'), adapter: flags.adapter ?? demo('banyan-demo-adapter') };
+  if (flags.model === undefined) return { model: demo('banyan-demo'), adapter: flags.adapter ?? [demo('banyan-demo-adapter')] };
   return { model: flags.model, ...(flags.adapter === undefined ? {} : { adapter: flags.adapter }) };
 }
 
 export async function openModel(flags: ModelFlags, signal: AbortSignal, progress: Progress): Promise<Model> {
-  const { device, threads } = flags;
+  const { device, threads, poolType, kvDirectory } = flags;
   const model = await loadModel({
     ...modelPaths(flags),
     device,
+    poolType,
+    kvDirectory,
     ...(threads === undefined ? {} : { threads }),
     signal,
     onProgress: ({ done, total }) => progress.update('loading', done, total),

@@ -1,5 +1,8 @@
 /** options: what several commands share, each value checked while it is parsed (wrong usage: exit code 2). */
 import { InvalidArgumentError, Option, type Command } from 'commander';
+import type { FullMethod, MethodName, PoolType } from '../index.js';
+
+export type RopeScaling = NonNullable<FullMethod['ropeScaling']>;
 
 function numberIn(low: number, high: number, isInteger: boolean): (text: string) => number {
   const kind = `${isInteger ? 'an integer' : 'a number'} ${high === Infinity ? `of at least ${low}` : `from ${low} to ${high}`}`;
@@ -16,7 +19,9 @@ export const collect = (value: string, before: readonly string[] = []): string[]
 
 export interface ModelFlags {
   model?: string;
-  adapter?: string;
+  adapter?: string[];
+  poolType?: PoolType;
+  kvDirectory?: string;
   device: 'auto' | 'cpu' | 'cuda';
   threads?: number;
   json?: boolean;
@@ -30,22 +35,40 @@ export interface GenerationFlags {
   seed?: number;
 }
 
-export interface SessionFlags {
+export interface MethodFlags {
+  method?: MethodName;
+  queryCap?: number;
+  refreshEvery?: number;
+  refreshChunks?: number;
+  sinks?: number;
+  window?: number;
+  contextTemperature?: number;
+  contextScale?: number;
+  ropeScaling?: RopeScaling;
+}
+
+export type SessionFlags = MethodFlags & {
   system?: string;
   document?: string[];
-}
+};
 
 export type AskFlags = ModelFlags & GenerationFlags & SessionFlags & { question: string[] };
 export type ChatFlags = ModelFlags & GenerationFlags & SessionFlags;
-export type CompressFlags = ModelFlags & { output: string; eager?: boolean };
+export type CompressFlags = ModelFlags & Pick<MethodFlags, 'method'> & { output: string; eager?: boolean };
 export type InspectFlags = { json?: boolean };
 export type DemoFlags = ModelFlags & GenerationFlags & { question?: string; plant: boolean };
 
 export function addModelOptions(command: Command): Command {
   return command
     .option('-m, --model <path>', 'GGUF file or Hugging Face directory (default: the small demo model of this package)')
-    .option('-a, --adapter <path>', 'adapter directory (default: the demo model has its own, another model none)')
+    .option(
+      '-a, --adapter <path>',
+      'adapter directory; may be repeated, one a method (default: the demo model has its own, another model none)',
+      collect,
+    )
     .addOption(new Option('--device <name>', 'where to compute').choices(['auto', 'cpu', 'cuda']).default('auto'))
+    .addOption(new Option('--pool-type <type>', "element type of whole chunks' keys and values (focusllm, parallel)").choices(['f16', 'f32', 'q8']))
+    .option('--kv-directory <path>', "keep whole chunks' keys and values in scratch files there instead of in memory")
     .option('--threads <n>', 'CPU threads (default: one per physical core)', integer(1, 1024))
     .option('--json', 'print JSON, and nothing else, on the standard output');
 }
@@ -59,8 +82,37 @@ export function addGenerationOptions(command: Command, defaults: { maxTokens?: n
     .option('--seed <n>', 'the same seed gives the same answer', integer(0));
 }
 
+function ropeScaling(text: string): RopeScaling {
+  const [type = '', factor] = text.split(':');
+  const known = ['linear', 'ntk', 'dynamic', 'yarn'] as const;
+  const found = known.find((each) => each === type);
+  if (found === undefined || factor === undefined) throw new InvalidArgumentError(`It must be one of ${known.join(', ')}, a colon and a factor.`);
+  return { type: found, factor: real(1, 1024)(factor) };
+}
+
+const methodOption = (): Option =>
+  new Option('--method <name>', "how documents are read (default: the adapter's method)").choices([
+    'sharedllm',
+    'focusllm',
+    'parallel',
+    'streaming',
+    'full',
+  ]);
+
+export function addMethodOption(command: Command): Command {
+  return command.addOption(methodOption());
+}
+
 export function addSessionOptions(command: Command): Command {
-  return command
+  return addMethodOption(command)
+    .option('--query-cap <n>', 'focusllm: longest part of the prompt put behind each chunk, in tokens', integer(1))
+    .option('--refresh-every <n>', 'focusllm: compute candidates anew every n tokens (1: exact)', integer(1))
+    .option('--refresh-chunks <n>', 'focusllm: only of the n chunks looked at most (0: all, exact)', integer(0))
+    .option('--sinks <n>', 'streaming: first tokens that stay', integer(0))
+    .option('--window <n>', "streaming: tokens that one token sees (default: the model's window)", integer(1))
+    .option('--context-temperature <x>', "parallel: divides the scores of the documents' tokens", real(0.01, 10))
+    .option('--context-scale <x>', 'parallel: multiplies the weight of the documents', real(0.01, 10))
+    .option('--rope-scaling <type:factor>', 'full: linear, ntk, dynamic or yarn positions, e.g. yarn:4', ropeScaling)
     .option('-s, --system <text>', 'system prompt')
     .option('-d, --document <file>', 'a document saved by `banyan compress`; may be repeated', collect);
 }

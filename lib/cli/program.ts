@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import {
   addGenerationOptions,
+  addMethodOption,
   addModelOptions,
   addSessionOptions,
   collect,
@@ -41,7 +42,7 @@ export function createProgram(): Command {
     .command('compress')
     .description('compress files into one saved document')
     .argument('<files...>', 'texts to read, in this order');
-  addModelOptions(compressing)
+  addMethodOption(addModelOptions(compressing))
     .requiredOption('-o, --output <file>', 'the saved document, e.g. book.banyan')
     .option('--eager', 'compute every node now, so that no question has to')
     .action((files: string[], flags: CompressFlags) => compress(files, flags));

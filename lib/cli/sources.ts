@@ -1,5 +1,5 @@
 /** sources: the documents of a command, from texts and from saved files, in the order they were named. */
-import type { BanyanDocument, Model } from '../index.js';
+import type { BanyanDocument, MethodName, Model } from '../index.js';
 import { openTexts } from './files.js';
 import type { Progress } from './progress.js';
 
@@ -7,13 +7,14 @@ export async function readSources(
   model: Model,
   paths: readonly string[],
   saved: readonly string[] | undefined,
+  method: MethodName | undefined,
   signal: AbortSignal,
   progress: Progress,
 ): Promise<BanyanDocument[]> {
   const documents: BanyanDocument[] = [];
   for (const { title, pieces } of await openTexts(paths)) {
     const onProgress = ({ done, total }: { done: number; total: number }): void => progress.update(`reading ${title}`, done, total);
-    documents.push(await model.compress(pieces(), { title, signal, onProgress }));
+    documents.push(await model.compress(pieces(), { title, method, signal, onProgress }));
   }
   for (const path of saved ?? []) documents.push(await model.openDocument(path, { signal }));
   progress.end();

@@ -152,6 +152,26 @@ export function writeModel(shape: Shape, options: ModelOptions = {}): ModelFolde
   return { model, adapter };
 }
 
+/** A FocusLLM adapter for a model of this shape; the path of its folder. */
+export function writeFocusAdapter(shape: Shape, settings: Record<string, unknown> = {}): string {
+  const folder = temporaryFolder();
+  const { dim, heads, kvHeads, headDim } = shape;
+  const config = { format: 'banyan-adapter', version: 1, method: 'focusllm', beacon_param: ['q', 'k', 'v', 'o'], chunk_size: shape.chunkSize };
+  writeFileSync(join(folder, 'adapter_config.json'), JSON.stringify({ ...config, ...settings }));
+  const tensors: [string, number[]][] = [];
+  for (let i = 0; i < shape.layers; i++) {
+    const name = (role: string): string => `model.layers.${i}.self_attn.beacon_${role}_proj.weight`;
+    tensors.push(
+      [name('q'), [heads * headDim, dim]],
+      [name('k'), [kvHeads * headDim, dim]],
+      [name('v'), [kvHeads * headDim, dim]],
+      [name('o'), [dim, heads * headDim]],
+    );
+  }
+  writeSafetensors(join(folder, 'adapter.safetensors'), tensors, false);
+  return folder;
+}
+
 /** A safetensors file of bfloat16: vectors are near 1, matrices small and random but always the same. */
 export function writeSafetensors(path: string, tensors: readonly [string, number[]][], isSparse: boolean): void {
   const header: Record<string, unknown> = {};

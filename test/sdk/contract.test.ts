@@ -25,7 +25,8 @@ const native = addon();
 let model: NativeModel;
 
 beforeAll(async () => {
-  model = await native.load(writeModel(kSmall), native.createCancel(), null);
+  const { model: path, adapter } = writeModel(kSmall);
+  model = await native.load({ model: path, adapters: [adapter] }, native.createCancel(), null);
 });
 afterAll(() => model.dispose());
 
@@ -42,7 +43,7 @@ test('members of the classes', () => {
   expect(membersOf(native.createCancel())).toEqual(declared.get('NativeCancel'));
   expect(membersOf(model)).toEqual(declared.get('NativeModel'));
   expect(membersOf(model.createDocument({}))).toEqual(declared.get('NativeDocument'));
-  expect(membersOf(model.createSession())).toEqual(declared.get('NativeSession'));
+  expect(membersOf(model.createSession({}))).toEqual(declared.get('NativeSession'));
 });
 
 test('results', async () => {
@@ -50,7 +51,7 @@ test('results', async () => {
   const document = model.createDocument({});
   expect(Object.keys(document.info()).sort()).toEqual(declared.get('NativeDocumentInfo'));
   await document.append(new Int32Array(100), native.createCancel(), null);
-  const session = model.createSession();
+  const session = model.createSession({});
   session.setDocuments([document]);
   const request = {
     ids: Int32Array.of(3, 4),
@@ -95,8 +96,8 @@ test('foreign receivers and arguments are TypeErrors', () => {
     () => document.append([1, 2] as never, cancel, null),
     () => document.append(new Float32Array(2) as never, cancel, null),
     () => document.append(new Int32Array(2), model as never, null),
-    () => model.createSession().setDocuments([cancel as never]),
-    () => model.createSession().setDocuments({} as never),
+    () => model.createSession({}).setDocuments([cancel as never]),
+    () => model.createSession({}).setDocuments({} as never),
     () => document.save('x', { a: 5 } as never, cancel, null),
     () => model.createDocument(null as never),
   ];

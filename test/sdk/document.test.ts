@@ -173,8 +173,8 @@ test('an aborted save leaves no file', async () => {
 test('an empty document', async () => {
   const document = await model.compress('');
   expect(document.info).toMatchObject({ tokens: 0, chunks: 0 });
-  const { usage } = await model.createSession({ documents: [document] }).generate('q', { maxTokens: 2, ignoreEos: true }).result;
-  expect(usage).toMatchObject({ documentTokens: 0, slots: 0, completionTokens: 2 });
+  const { result } = model.createSession({ documents: [document] }).generate('q', { maxTokens: 2, ignoreEos: true });
+  await expect(result).rejects.toMatchObject({ name: 'BanyanError', code: 'BANYAN_EMPTY_DOCUMENT' });
   await document.append('now there is text');
   expect((await model.createSession({ documents: [document] }).generate('q', { maxTokens: 2 }).result).usage.slots).toBeGreaterThan(0);
 });

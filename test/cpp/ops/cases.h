@@ -200,6 +200,7 @@ inline constexpr AttendCase kAttendBenches[] = {
     {DType::kF16, 2 * 16, 32, 8, 64, 16 * 2600, Ranges::kPairs, true, 1.0f},
     {DType::kQ8_0, 2 * 16, 32, 8, 64, 16 * 2600, Ranges::kPairs, true, 1.0f},
     {DType::kF16, 2 * 200, 32, 8, 64, 200 * 500, Ranges::kPairs, true, 1.0f},
+    {DType::kF16, 2 * 16, 40, 8, 128, 16 * 1000, Ranges::kPairs, true, 1.0f},
     {DType::kF16, 2 * 16, 32, 32, 128, 16 * 1000, Ranges::kPairs, true, 1.0f},
     {DType::kQ8_0, 2 * 16, 32, 32, 128, 16 * 1000, Ranges::kPairs, true, 1.0f},
 };
