@@ -180,14 +180,14 @@ void FocusReader::run_parts(Stream& s, std::span<const int> which) {
     }
   }
   if (which.size() == 1) pass.order.clear();  // they come in that order
-  pass.ids = ids;
   pass.n_candidates = static_cast<int>(which.size());
-  pass.target = [this](int layer) { return suffix(layer); };
+  own.kv = [this](int layer) { return suffix(layer); };
+  pass.targets.push_back({own.kv, 0, static_cast<int>(ids.size())});
+  pass.ids = std::move(ids);
   pass.candidate_kv = [this](int layer) {
     const KvRows all{raw_candidates_.as<std::byte>(), n_parts(), 0, nullptr};
     return all.layer(candidate_shape_, layer);
   };
-  own.kv = pass.target;
   pass.seen.push_back(std::move(own));
   for (SeenKeys& seen : chunks) pass.seen.push_back(std::move(seen));
   upper_.run(s, pass);
@@ -216,9 +216,12 @@ void FocusReader::turn_candidates(Stream& s) {
   e_.device->to_host(traced_.back().data(), raw_candidates_.as<float>(), traced_.back().size() * sizeof(float));
 }
 
+bool FocusReader::is_current(size_t n_generated) const {
+  return parts_.empty() || (n_refreshed_ >= 0 && static_cast<int64_t>(n_generated) - n_refreshed_ < refresh_every_);
+}
+
 bool FocusReader::advance(Stream& s, size_t n_generated) {
-  if (parts_.empty()) return true;
-  if (n_refreshed_ >= 0 && static_cast<int64_t>(n_generated) - n_refreshed_ < refresh_every_) return true;
+  if (is_current(n_generated)) return true;
   double ignored = 0;
   const Stopwatch watch(n_generated == 0 ? encode_ms : ignored);
   tail_.resize(n_query_);
@@ -242,7 +245,7 @@ bool FocusReader::advance(Stream& s, size_t n_generated) {
   return false;
 }
 
-void FocusReader::run(Stream& s, int n_past, int n, Pass::Read wanted, bool) {
+Pass FocusReader::make_pass(int n_past, int n, Pass::Read wanted, bool) {
   Pass pass = local_pass(n_past, n, wanted);
   if (!parts_.empty()) {
     const int m = n_parts();
@@ -251,7 +254,7 @@ void FocusReader::run(Stream& s, int n_past, int n, Pass::Read wanted, bool) {
     pass.seen.push_back(SeenKeys::same([this, all](int layer) { return all.layer(candidate_shape_, layer); }, n, 0, m));
     if (refresh_chunks_ > 0 && wanted != Pass::Read::kNothing) pass.asked = asked_.as<float>();
   }
-  upper_.run(s, pass);
+  return pass;
 }
 
 void FocusReader::trace(Stream& s, Trace& trace, int) {

@@ -20,7 +20,8 @@ class FocusReader : public CachedReader {
 
  protected:
   std::vector<int32_t> lead(const Question& question) const override;
-  void run(Stream& s, int n_past, int n, Pass::Read wanted, bool is_step) override;
+  Pass make_pass(int n_past, int n, Pass::Read wanted, bool is_step) override;
+  bool is_current(size_t n_generated) const override;
   bool advance(Stream& s, size_t n_generated) override;
 
  private:

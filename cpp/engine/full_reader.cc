@@ -58,10 +58,10 @@ void FullReader::begin(Question question) {
   fitted_length_ = length;
 }
 
-void FullReader::run(Stream& s, int n_past, int n, Pass::Read wanted, bool) {
+Pass FullReader::make_pass(int n_past, int n, Pass::Read wanted, bool) {
   Pass pass = local_pass(n_past, n, wanted);
   if (rotation_) pass.rotation = &*rotation_;
-  upper_.run(s, pass);
+  return pass;
 }
 
 }  // namespace banyan

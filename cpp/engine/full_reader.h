@@ -17,7 +17,7 @@ class FullReader : public CachedReader {
 
  protected:
   std::vector<int32_t> lead(const Question& question) const override;
-  void run(Stream& s, int n_past, int n, Pass::Read wanted, bool is_step) override;
+  Pass make_pass(int n_past, int n, Pass::Read wanted, bool is_step) override;
 
  private:
   const RopeScaling scaling_;

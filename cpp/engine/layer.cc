@@ -135,17 +135,14 @@ void Layer::attention(Stream& s, Activations& a, const GroupedQueries& queries) 
     a.q.swap(a.turned);
   }
   for (const KeyGroup& group : queries.groups) {
-    const bool is_first = &group == queries.groups.data();
-    const size_t first = static_cast<size_t>(group.first);
-    const float* q = (&group == own_turn ? a.turned : a.q).as<float>() + first * q_dim;
-    float* out = is_first ? a.mixed.as<float>() : a.other.as<float>();
-    float* lse = is_first ? a.lse.as<float>() : a.other_lse.as<float>();
+    const size_t first = static_cast<size_t>(group.first) * q_dim, first_lse = static_cast<size_t>(group.first) * static_cast<size_t>(heads);
+    const float* q = (&group == own_turn ? a.turned : a.q).as<float>() + first;
+    float *mixed = a.mixed.as<float>() + first, *mixed_lse = a.lse.as<float>() + first_lse;
+    float *out = group.is_first ? mixed : a.other.as<float>(), *lse = group.is_first ? mixed_lse : a.other_lse.as<float>();
     AttendArgs args{out, q, group.kv, group.kv_begin, group.kv_end, group.n, heads, c.n_kv_heads, c.head_dim, scale() / group.temperature};
     args.lse = lse;
     attend(s, args, group.n_pairs);
-    if (is_first) continue;
-    float* mixed = a.mixed.as<float>() + first * q_dim;
-    float* mixed_lse = a.lse.as<float>() + first * static_cast<size_t>(heads);
+    if (group.is_first) continue;
     merge(s, {mixed, mixed_lse, mixed, mixed_lse, out, lse, group.n * heads, c.head_dim, group.power, group.bias});
   }
   if (queries.order != nullptr) {
@@ -160,12 +157,15 @@ void Layer::cross_queries(Stream& s, Activations& a, const CrossWeights& cross, 
   gemm(s, {a.q.as<float>(), a.normed.as<float>(), cross.q, nullptr, n, false});
 }
 
-void Layer::injection(Stream& s, Activations& a, const InjectionView& memory, int n) const {
+void Layer::injection(Stream& s, Activations& a, const CrossWeights& cross, std::span<const InjectionView> memories, int n) const {
   const ModelConfig& c = d_.config;
-  const CrossWeights& cross = *memory.weights;
   cross_queries(s, a, cross, n);
-  rope(s, {a.q.as<float>(), memory.positions, memory.inv_freq, n, c.n_heads, c.head_dim, memory.rope_magnitude, memory.is_interleaved});
-  inject(s, {a.mixed.as<float>(), a.q.as<float>(), memory.kv, memory.n_slots, n, c.n_heads, memory.n_kv_heads, c.head_dim, scale()});
+  for (const InjectionView& memory : memories) {
+    const int64_t first = int64_t{memory.first} * d_.q_dim();
+    float *q = a.q.as<float>() + first, *mixed = a.mixed.as<float>() + first;
+    rope(s, {q, memory.positions, memory.inv_freq, memory.n, c.n_heads, c.head_dim, memory.rope_magnitude, memory.is_interleaved});
+    inject(s, {mixed, q, memory.kv, memory.n_slots, memory.n, c.n_heads, memory.n_kv_heads, c.head_dim, scale()});
+  }
   gemm(s, {a.x.as<float>(), a.mixed.as<float>(), cross.o, nullptr, n, true});
 }
 

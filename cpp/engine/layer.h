@@ -63,6 +63,7 @@ struct KeyGroup {
   float temperature = 1;               // divides the scores
   float power = 1, bias = 0;           // the log-sum of the groups before counts power times plus bias once this group joins (MergeArgs)
   uint64_t n_pairs = 0;                // sum of kv_end - kv_begin
+  bool is_first = true;                // of its queries' groups; all of them have one before it, or none
 };
 
 // How queries with several groups of keys attend; all pointers on the device.
@@ -75,7 +76,7 @@ struct GroupedQueries {
   const int32_t* identity = nullptr;   // [n] 0, 1, ...: needed where a group has positions
   float* asked = nullptr;              // [H, C] receives the rotated query of row *last, if not null
   const int32_t* last = nullptr;
-  std::span<const KeyGroup> groups;  // the first covers all queries
+  std::span<const KeyGroup> groups;  // cover all queries
 };
 
 // The rows that attend; all pointers on the device.
@@ -88,12 +89,12 @@ struct Queries {
   uint64_t n_pairs = 0;  // sum of kv_end - kv_begin
 };
 
-// One layer's part of an injected memory, and how queries turn towards it.
+// One layer's part of an injected memory, the rows that attend to it, and how their queries turn towards it.
 struct InjectionView {
-  const CrossWeights* weights = nullptr;
-  KvView kv;  // [n_slots, G, C]
-  int n_slots = 0;
-  const int32_t* positions = nullptr;  // [T] the same number for every row (rows + 1)
+  int first = 0, n = 0;
+  KvView kv;        // [n_slots, G, C]
+  int n_slots = 0;  // 0: nothing is injected
+  const int32_t* positions = nullptr;  // [n] the same number for every row (rows of the memory + 1)
   const float* inv_freq = nullptr;     // of the lower model; another table for the released one-token step
   float rope_magnitude = 1;
   bool is_interleaved = false;
@@ -128,8 +129,8 @@ class Layer {
   void attention(Stream& s, Activations& a, const GroupedQueries& queries) const;
   // a.q = the cross-attention's queries of a.x, unrotated. n rows.
   void cross_queries(Stream& s, Activations& a, const CrossWeights& cross, int n) const;
-  // Self-injection (SharedLLM): norm, query, attention over the memory, output projection, residual. n rows of a.x.
-  void injection(Stream& s, Activations& a, const InjectionView& memory, int n) const;
+  // Self-injection (SharedLLM): norm, query, attention over the memories, output projection, residual. n rows of a.x, each in one of the views.
+  void injection(Stream& s, Activations& a, const CrossWeights& cross, std::span<const InjectionView> memories, int n) const;
   // Norm, SwiGLU, residual. n rows of a.x.
   void mlp(Stream& s, Activations& a, int n) const;
 

@@ -16,7 +16,7 @@ int64_t ParallelReader::room(const std::vector<std::shared_ptr<DocumentState>>& 
   need_chunks(documents, "parallel encoding");
   int64_t longest = 0;
   for (const auto& document : documents) longest = std::max(longest, std::min<int64_t>(document->n_tokens(), document->tree.chunk_size));
-  return e_.upper.config.window - longest - (has_prefix() ? 1 : 0);
+  return e_.upper.config.window - longest - n_prefix();
 }
 
 std::vector<int32_t> ParallelReader::lead(const Question& question) const { return with_bos(e_.upper.config, question.prompt); }
@@ -59,29 +59,30 @@ bool ParallelReader::prepare(Stream& s) {
   return true;
 }
 
-void ParallelReader::run(Stream& s, int n_past, int n, Pass::Read wanted, bool) {
-  const int n_prefix = has_prefix() ? 1 : 0;
-  if (chunks_.empty()) return upper_.run(s, local_pass(n_past, n, wanted));
-  if (n_past < n_prefix && n > 1) {  // the shared prefix sees no document
-    upper_.run(s, local_pass(0, 1, Pass::Read::kNothing));
-    ++n_past, --n;
-  }
+Pass ParallelReader::make_pass(int n_past, int n, Pass::Read wanted, bool) {
   Pass pass = local_pass(n_past, n, wanted);
-  const bool is_prefix_only = n_past < n_prefix;
-  if (!is_prefix_only) {
-    for (int32_t& position : pass.positions) position += longest_;  // behind the longest chunk, whose first token stands at n_prefix
-    SeenKeys local = std::move(pass.seen[0]);
-    pass.seen.clear();
-    for (const Run& run : runs_) {
-      pass.seen.push_back(SeenKeys::same([this, run](int layer) { return run.rows.layer(e_.pool_shape, layer); }, n, run.rows.row, run.end));
-      pass.seen.back().temperature = temperature_;
-    }
-    // What the documents weigh: T ln(sum of e^(score / T)) + ln(scale).
-    local.power = temperature_;
-    local.bias = std::log(scale_);
-    pass.seen.push_back(std::move(local));
+  if (chunks_.empty() || n_past < n_prefix()) return pass;             // the shared prefix sees no document
+  for (int32_t& position : pass.positions) position += longest_;  // behind the longest chunk, whose first token stands behind the prefix
+  SeenKeys local = std::move(pass.seen[0]);
+  pass.seen.clear();
+  for (const Run& run : runs_) {
+    pass.seen.push_back(SeenKeys::same([this, run](int layer) { return run.rows.layer(e_.pool_shape, layer); }, n, run.rows.row, run.end));
+    pass.seen.back().temperature = temperature_;
   }
-  upper_.run(s, pass);
+  // What the documents weigh: T ln(sum of e^(score / T)) + ln(scale).
+  local.power = temperature_;
+  local.bias = std::log(scale_);
+  pass.seen.push_back(std::move(local));
+  return pass;
+}
+
+void ParallelReader::run(Stream& s, int n_past, int n, Pass::Read wanted, bool is_step) {
+  if (n_past < n_prefix() && n > n_prefix()) {
+    CachedReader::run(s, 0, n_prefix(), Pass::Read::kNothing, is_step);
+    n -= n_prefix() - n_past;
+    n_past = n_prefix();
+  }
+  CachedReader::run(s, n_past, n, wanted, is_step);
 }
 
 }  // namespace banyan

@@ -19,6 +19,7 @@ class ParallelReader : public CachedReader {
 
  protected:
   std::vector<int32_t> lead(const Question& question) const override;
+  Pass make_pass(int n_past, int n, Pass::Read wanted, bool is_step) override;
   void run(Stream& s, int n_past, int n, Pass::Read wanted, bool is_step) override;
 
  private:
@@ -27,7 +28,7 @@ class ParallelReader : public CachedReader {
     KvRows rows;
     int32_t end;
   };
-  bool has_prefix() const { return e_.upper.config.bos_id >= 0; }
+  int n_prefix() const { return e_.upper.config.bos_id >= 0 ? 1 : 0; }  // tokens
   const float temperature_, scale_;
   std::vector<std::shared_ptr<Chunk>> chunks_;
   std::vector<uint64_t> key_;  // of the chunks the cache was computed with

@@ -40,18 +40,27 @@ SeenKeys seen_locally(LayerKv kv, int n, int n_past, int64_t sliding_window);
 struct Pass {
   enum class Read : uint8_t { kNothing, kLast, kAll };  // whose hidden states are wanted; the last layer computes only those
 
-  std::span<const int32_t> ids;    // [T]
-  std::vector<int32_t> positions;  // [T]
-  LayerKv target;                  // receives keys (rotated) and values
-  std::vector<int32_t> rows;       // [T] where in it
-  std::vector<SeenKeys> seen;      // the first covers all rows; several: their softmax is one
+  // Keys (rotated) and values of rows [first, first + n) go to kv.
+  struct Target {
+    LayerKv kv;
+    int first, n;
+  };
+  // SharedLLM: rows [first, first + n) attend to the memory. Rows without one have none injected.
+  struct Injected {
+    const Memory* memory;
+    int first, n;
+  };
+
+  std::vector<int32_t> ids, positions;  // [T]
+  std::vector<Target> targets;          // of all rows
+  std::vector<int32_t> rows;            // [T] where in its target
+  std::vector<SeenKeys> seen;           // several groups of one row: their softmax is one. A group's rows all have one before it, or none
   std::vector<int32_t> order;      // [T] the row that attends i-th; empty: as they come. Not with kLast.
   Read read = Read::kNothing;
   const Rotation* rotation = nullptr;  // null: the model's own
 
-  // SharedLLM. `is_released_step`: the released code's one-token call, whose cross queries turn by one common angle (sharedllm-semantics 9).
-  const Memory* memory = nullptr;
-  bool is_released_step = false;
+  std::vector<Injected> injected;  // SharedLLM
+  bool is_released_step = false;   // the released code's one-token call, whose cross queries turn by one common angle (sharedllm-semantics 9)
 
   // FocusLLM: the last n_candidates rows are candidates. Their keys, before rotation, and values also go to rows candidate_rows of candidate_kv.
   int n_candidates = 0;
@@ -61,5 +70,11 @@ struct Pass {
   // Receives [L, H, C]: the last row's rotated query of every layer. Null: not wanted.
   float* asked = nullptr;
 };
+
+// Whether a pass can be one with others of its kind: a step of one token, as every reader of a cache makes them while generating.
+bool can_join(const Pass& pass);
+
+// One pass for all of them; row i is that of passes[i], and all are read. Weights are read once for all.
+Pass join(std::span<Pass> passes);
 
 }  // namespace banyan

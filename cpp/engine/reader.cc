@@ -66,29 +66,48 @@ void CachedReader::begin(Question question) {
 
 Pass CachedReader::local_pass(int n_past, int n, Pass::Read wanted) const {
   Pass pass;
-  pass.ids = std::span(sequence_).subspan(static_cast<size_t>(n_past), static_cast<size_t>(n));
+  pass.ids.assign(sequence_.begin() + n_past, sequence_.begin() + n_past + n);
   pass.positions = pass.rows = count_from(n_past, n);
-  pass.target = [this](int layer) { return cache_.layer(layer); };
-  pass.seen.push_back(seen_locally(pass.target, n, n_past, e_.upper.config.sliding_window));
+  const LayerKv kv = [this](int layer) { return cache_.layer(layer); };
+  pass.targets.push_back({kv, 0, n});
+  pass.seen.push_back(seen_locally(kv, n, n_past, e_.upper.config.sliding_window));
   pass.read = wanted;
   return pass;
 }
 
-void CachedReader::run(Stream& s, int n_past, int n, Pass::Read wanted, bool) { upper_.run(s, local_pass(n_past, n, wanted)); }
+Pass CachedReader::make_pass(int n_past, int n, Pass::Read wanted, bool) { return local_pass(n_past, n, wanted); }
+
+void CachedReader::run(Stream& s, int n_past, int n, Pass::Read wanted, bool is_step) { upper_.run(s, make_pass(n_past, n, wanted, is_step)); }
+
+// Drops what no longer holds of the cache and makes room; the number of tokens that stay.
+int CachedReader::make_room(Stream& s) {
+  // the last token always runs: its logits are wanted
+  const auto ours = std::mismatch(cached_.begin(), cached_.end(), sequence_.begin(), sequence_.end() - 1).first;
+  cached_.resize(static_cast<size_t>(ours - cached_.begin()));
+  const auto n_past = static_cast<int>(cached_.size()), n_needed = static_cast<int>(sequence_.size());
+  // at once with room for an answer of usual length, so that the cache rarely moves
+  if (n_needed > cache_.capacity()) cache_.reserve(s, n_needed + std::min(question_.max_tokens, kUsualAnswer), n_past);
+  return n_past;
+}
+
+std::optional<Pass> CachedReader::join(Stream& s, std::span<const int32_t> ids) {
+  follow(ids);
+  if (!is_current(ids.size() - n_prompt_)) return std::nullopt;
+  const int n_past = make_room(s);
+  if (n_past + 1 != static_cast<int>(sequence_.size())) return std::nullopt;
+  Pass pass = make_pass(n_past, 1, Pass::Read::kLast, true);
+  return can_join(pass) ? std::optional(std::move(pass)) : std::nullopt;
+}
+
+void CachedReader::joined() { cached_.push_back(sequence_.back()); }
 
 bool CachedReader::read(Stream& s, std::span<const int32_t> ids, Pass::Read wanted, bool is_step) {
   const size_t n_generated = ids.size() - n_prompt_;
   follow(ids);
   if (!advance(s, n_generated)) return false;
-  // the last token always runs: its logits are wanted
-  const auto ours = std::mismatch(cached_.begin(), cached_.end(), sequence_.begin(), sequence_.end() - 1).first;
-  cached_.resize(keep(static_cast<size_t>(ours - cached_.begin())));
-  if (!has_reported_) n_cached = static_cast<int>(cached_.size());
+  const int n_past = make_room(s), n_left = static_cast<int>(sequence_.size()) - n_past;
+  if (!has_reported_) n_cached = n_past;
   has_reported_ = true;
-  const auto n_past = static_cast<int>(cached_.size()), n_left = static_cast<int>(sequence_.size()) - n_past;
-  // at once with room for an answer of usual length, so that the cache rarely moves
-  const int n_needed = n_past + n_left;
-  if (n_needed > cache_.capacity()) cache_.reserve(s, n_needed + std::min(question_.max_tokens, kUsualAnswer), n_past);
   const int n = wanted == Pass::Read::kAll ? n_left : std::min(n_left, kPrefillTokens);
   const bool is_complete = n == n_left;
   run(s, n_past, n, is_complete ? wanted : Pass::Read::kNothing, is_step);

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -43,6 +44,9 @@ class Reader {
   // One slice of reading the local tokens `ids` (the prompt and what was generated since); true when the wanted rows can become logits. `is_step`: these
   // tokens come one at a time. kAll reads everything in one slice.
   virtual bool read(Stream& s, std::span<const int32_t> ids, Pass::Read wanted, bool is_step) = 0;
+  // The next step of a generation as a pass that can be one with other sessions', or nothing: then read() takes it. After that pass: joined().
+  virtual std::optional<Pass> join(Stream&, std::span<const int32_t> /*ids*/) { return std::nullopt; }
+  virtual void joined() {}
   // The wanted logits [n, V]; n is 1 for kLast, else all rows the last slice read.
   std::vector<float> logits(Stream& s) { return upper_.logits(s, n_logits_); }
   // Forgets what was computed of local tokens.
@@ -50,6 +54,7 @@ class Reader {
   // What a conformance run compares beyond logits, after `n_steps` reads of one run.
   virtual void trace(Stream&, Trace&, int /*n_steps*/) {}
 
+  Upper& upper() { return upper_; }
   Retrieval retrieval;  // after prepare
   double select_ms = 0, encode_ms = 0;
   int n_cached = 0;  // tokens of the run that needed no reading, documents in front included
@@ -75,6 +80,8 @@ class CachedReader : public Reader {
   void begin(Question question) override;
   bool prepare(Stream&) override { return true; }
   bool read(Stream& s, std::span<const int32_t> ids, Pass::Read wanted, bool is_step) override;
+  std::optional<Pass> join(Stream& s, std::span<const int32_t> ids) override;
+  void joined() override;
   void forget() override { cached_.clear(); }
 
  protected:
@@ -85,14 +92,17 @@ class CachedReader : public Reader {
     sequence_.resize(n_lead_);
     for (const int32_t id : ids.subspan(n_prompt_)) sequence_.push_back(id);
   }
-  // Reads tokens [n_past, n_past + n) of the sequence, whose predecessors are in the cache.
+  // Tokens [n_past, n_past + n) of the sequence, whose predecessors are in the cache.
+  virtual Pass make_pass(int n_past, int n, Pass::Read wanted, bool is_step);
+  // Reads them.
   virtual void run(Stream& s, int n_past, int n, Pass::Read wanted, bool is_step);
   // A pass over these tokens as plain causal attention in the cache; readers add what is theirs.
   Pass local_pass(int n_past, int n, Pass::Read wanted) const;
-  // Before tokens are read; false: a slice was spent and more are needed. May forget().
+  // What local tokens see besides each other is that of so many generated tokens.
+  virtual bool is_current(size_t /*n_generated*/) const { return true; }
+  // Makes it so; false: a slice was spent and more are needed. May forget().
   virtual bool advance(Stream&, size_t /*n_generated*/) { return true; }
-  // How many of the cached tokens can stay when the first n of them are those of the new sequence.
-  virtual size_t keep(size_t n) const { return n; }
+  int make_room(Stream& s);
 
   Cache cache_;
   std::vector<int32_t> sequence_;  // all tokens of the run that are or will be read

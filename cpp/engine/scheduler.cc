@@ -6,6 +6,8 @@ namespace banyan {
 
 namespace {
 
+constexpr size_t kMostShared = 32;  // jobs of one slice: rows of one matrix product
+
 const Error kClosed(Code::kDisposed, "the model was disposed");
 
 }  // namespace
@@ -30,7 +32,7 @@ void Scheduler::close() {
   {
     const std::lock_guard lock(state_->mutex);
     state_->is_closed = true;
-    if (state_->running) state_->running->store(true);
+    for (const CancelFlag& flag : state_->running) flag->store(true);
     state_->wake.notify_one();
   }
   if (!thread_.joinable()) return;
@@ -45,15 +47,24 @@ void Scheduler::loop(const std::shared_ptr<State>& state) {
       state->wake.wait(lock);
       continue;
     }
-    std::unique_ptr<Job> job = std::move(state->jobs.front());
-    state->jobs.pop_front();
-    state->running = job->cancel;
+    std::vector<std::unique_ptr<Job>> jobs = take_jobs(*state);
+    std::vector<SharedSlice> slices;
+    for (const auto& job : jobs) {
+      slices.push_back({job.get(), false, {}});
+      state->running.push_back(job->cancel);
+    }
     lock.unlock();
-    const bool is_done = run_slice(*job, *state);
-    if (is_done) job.reset();  // may drop the last reference to the model, hence outside the lock
+    run_slices(slices);
+    for (size_t i = 0; i < jobs.size(); ++i) {
+      if (!slices[i].is_done && !slices[i].error) continue;
+      end(*jobs[i], *state, slices[i].error);
+      jobs[i].reset();  // may drop the last reference to the model, hence outside the lock
+    }
     lock.lock();
-    state->running.reset();
-    if (!is_done) state->jobs.push_back(std::move(job));
+    state->running.clear();
+    for (auto& job : jobs) {
+      if (job) state->jobs.push_back(std::move(job));
+    }
   }
   std::deque<std::unique_ptr<Job>> left = std::move(state->jobs);
   state->jobs.clear();
@@ -64,20 +75,42 @@ void Scheduler::loop(const std::shared_ptr<State>& state) {
   }
 }
 
-// True once the job has been finished.
-bool Scheduler::run_slice(Job& job, const State& state) {
-  const auto end = [&](const Error& error) {
-    job.finish(state.is_closed ? &kClosed : &error);
-    return true;
-  };
+// The next job; if its slice can be shared, with all waiting ones of its kind, up to kMostShared.
+std::vector<std::unique_ptr<Job>> Scheduler::take_jobs(State& state) {
+  std::vector<std::unique_ptr<Job>> taken;
+  taken.push_back(std::move(state.jobs.front()));
+  state.jobs.pop_front();
+  if (!taken[0]->can_share()) return taken;
+  std::deque<std::unique_ptr<Job>> left;
+  for (auto& job : state.jobs) {
+    if (taken.size() < kMostShared && job->can_share()) taken.push_back(std::move(job));
+    else left.push_back(std::move(job));
+  }
+  state.jobs = std::move(left);
+  return taken;
+}
+
+void Scheduler::run_slices(std::span<SharedSlice> slices) {
+  if (slices.size() > 1) return slices[0].job->step_shared(slices);
+  SharedSlice& slice = slices[0];
   try {
-    if (*job.cancel) return end(Error(Code::kAborted, "aborted"));
-    if (!job.step()) return false;
-  } catch (const Error& error) { return end(error); } catch (const std::bad_alloc&) {
-    return end(Error(Code::kOutOfMemory, "out of memory"));
-  } catch (const std::exception& error) { return end(Error(Code::kInternal, error.what())); }
+    if (*slice.job->cancel) throw Error(Code::kAborted, "aborted");
+    slice.is_done = slice.job->step();
+  } catch (...) { slice.error = std::current_exception(); }
+}
+
+void Job::step_shared(std::span<SharedSlice> slices) {
+  for (SharedSlice& slice : slices) Scheduler::run_slices({&slice, 1});
+}
+
+void Scheduler::end(Job& job, const State& state, const std::exception_ptr& error) {
+  const auto fail = [&](const Error& reason) { job.finish(state.is_closed ? &kClosed : &reason); };
+  try {
+    if (error) std::rethrow_exception(error);
+  } catch (const Error& reason) { return fail(reason); } catch (const std::bad_alloc&) {
+    return fail(Error(Code::kOutOfMemory, "out of memory"));
+  } catch (const std::exception& reason) { return fail(Error(Code::kInternal, reason.what())); }
   job.finish(nullptr);
-  return true;
 }
 
 }  // namespace banyan

@@ -1,6 +1,7 @@
 #include "engine/session.h"
 
 #include <algorithm>
+#include <chrono>
 
 #include "engine/focus_reader.h"
 #include "engine/full_reader.h"
@@ -84,6 +85,55 @@ class GenerateJob : public SessionJob {
     return true;
   }
 
+  bool can_share() const override { return stage_ == Stage::kDecode; }
+
+  // The next token of several sessions in one pass.
+  void step_shared(std::span<SharedSlice> slices) override {
+    const auto begin = std::chrono::steady_clock::now();
+    EngineStream s = engine().stream({});  // one token is short; an abort of one run must not end the others
+    std::vector<Pass> passes;
+    std::vector<SharedSlice*> joined;
+    for (SharedSlice& slice : slices) {
+      auto& job = static_cast<GenerateJob&>(*slice.job);  // no other job shares
+      std::optional<Pass> pass;
+      try {
+        if (*job.cancel) throw Error(Code::kAborted, "aborted");
+        pass = job.reader().join(s, job.ids_);
+      } catch (...) {
+        slice.error = std::current_exception();
+        continue;
+      }
+      if (!pass) {
+        Job::step_shared({&slice, 1});
+        continue;
+      }
+      passes.push_back(std::move(*pass));
+      joined.push_back(&slice);
+    }
+    std::vector<float> logits;
+    try {
+      if (passes.size() > 1) {
+        reader().upper().run(s, join(passes));
+        logits = reader().upper().logits(s, static_cast<int>(joined.size()));
+      }
+    } catch (const Error&) { logits.clear(); }  // each for itself then, so that an error ends whose it is
+    const double ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+    const auto vocabulary = static_cast<size_t>(engine().upper.config.vocab_size);
+    for (size_t i = 0; i < joined.size(); ++i) {
+      if (logits.empty()) {
+        Job::step_shared({joined[i], 1});
+        continue;
+      }
+      auto& job = static_cast<GenerateJob&>(*joined[i]->job);
+      try {
+        job.reader().joined();
+        job.result_.decode_ms += ms;
+        if (*job.cancel) throw Error(Code::kAborted, "aborted");
+        joined[i]->is_done = job.choose(std::span(logits).subspan(i * vocabulary, vocabulary));
+      } catch (...) { joined[i]->error = std::current_exception(); }
+    }
+  }
+
  private:
   enum class Stage : uint8_t { kPrepare, kPrefill, kDecode };
 
@@ -96,6 +146,10 @@ class GenerateJob : public SessionJob {
   bool choose(Stream& s, double& ms) {
     const Stopwatch watch(ms);
     std::vector<float> logits = reader().logits(s);
+    return choose(logits);
+  }
+
+  bool choose(std::span<float> logits) {
     const int32_t id = sampler_.sample(logits, ids_);
     if (std::find(request_.stop_ids.begin(), request_.stop_ids.end(), id) != request_.stop_ids.end()) {
       result_.finish = FinishReason::kStop;

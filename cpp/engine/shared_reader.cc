@@ -23,11 +23,12 @@ bool SharedReader::prepare(Stream& s) {
   return is_ready;
 }
 
-void SharedReader::run(Stream& s, int n_past, int n, Pass::Read wanted, bool is_step) {
+Pass SharedReader::make_pass(int n_past, int n, Pass::Read wanted, bool is_step) {
   Pass pass = local_pass(n_past, n, wanted);
-  pass.memory = active();
-  pass.is_released_step = is_step && pass.memory != nullptr && memory_.n_slots() > 0 && e_.tree.semantics == Semantics::kReleased;
-  upper_.run(s, pass);
+  if (active() == nullptr || memory_.n_slots() == 0) return pass;
+  pass.injected.push_back({&memory_, 0, n});
+  pass.is_released_step = is_step && e_.tree.semantics == Semantics::kReleased;
+  return pass;
 }
 
 void SharedReader::trace(Stream& s, Trace& trace, int) {

@@ -18,7 +18,7 @@ class SharedReader : public CachedReader {
   void trace(Stream& s, Trace& trace, int n_steps) override;
 
  protected:
-  void run(Stream& s, int n_past, int n, Pass::Read wanted, bool is_step) override;
+  Pass make_pass(int n_past, int n, Pass::Read wanted, bool is_step) override;
 
  private:
   const Memory* active() const { return memory_key_.empty() ? nullptr : &memory_; }

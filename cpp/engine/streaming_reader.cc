@@ -99,11 +99,11 @@ bool StreamingReader::read(Stream& s, std::span<const int32_t> ids, Pass::Read w
 
   // A query stands at the cache's last place, min(position, window - 1): to the tokens of the window its distance is the text's, to the sinks it is that place.
   Pass pass;
-  pass.ids = std::span(sequence_).subspan(static_cast<size_t>(n_past), static_cast<size_t>(n));
-  pass.target = [this](int layer) { return cache_.layer(layer); };
+  pass.ids.assign(sequence_.begin() + n_past, sequence_.begin() + n_past + n);
   pass.read = is_complete ? wanted : Pass::Read::kNothing;
   SeenKeys recent, sinks;
-  recent.kv = sinks.kv = pass.target;
+  recent.kv = sinks.kv = [this](int layer) { return cache_.layer(layer); };
+  pass.targets.push_back({recent.kv, 0, n});
   for (int p = n_past; p < n_past + n; ++p) {
     pass.positions.push_back(p);
     pass.rows.push_back(row_of(p));

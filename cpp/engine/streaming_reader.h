@@ -13,6 +13,7 @@ class StreamingReader : public CachedReader {
   int64_t room(const std::vector<std::shared_ptr<DocumentState>>& documents, size_t n_prompt) const override;
   void begin(Question question) override;
   bool read(Stream& s, std::span<const int32_t> ids, Pass::Read wanted, bool is_step) override;
+  std::optional<Pass> join(Stream&, std::span<const int32_t>) override { return std::nullopt; }
   void forget() override;
 
  private:

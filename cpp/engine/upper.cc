@@ -21,29 +21,24 @@ uint64_t count_pairs(const SeenKeys& seen) {
 
 }  // namespace
 
-SeenKeys seen_locally(LayerKv kv, int n, int n_past, int64_t sliding_window) {
-  SeenKeys seen;
-  seen.kv = std::move(kv);
-  for (int row = n_past; row < n_past + n; ++row) {
-    seen.begin.push_back(sliding_window > 0 ? static_cast<int32_t>(std::max<int64_t>(0, row + 1 - sliding_window)) : 0);
-    seen.end.push_back(row + 1);
-  }
-  return seen;
-}
-
 // Where the arrays of a pass lie in the index table.
 struct Upper::Plan {
   struct Group {
     size_t begin, end, positions;
     uint64_t n_pairs;
   };
-  Plan(const Pass& pass, IndexTable& table, int query_position) : n(static_cast<int>(pass.ids.size())) {
+  Plan(const Pass& pass, IndexTable& table) : n(static_cast<int>(pass.ids.size())) {
     table.clear();
-    ids = table.add({pass.ids.begin(), pass.ids.end()});
+    ids = table.add(pass.ids);
     positions = table.add(pass.positions);
     rows = table.add(pass.rows);
     identity = table.add(count_up(n));
-    cross = table.add(std::vector<int32_t>(static_cast<size_t>(n), query_position));
+    std::vector<int32_t> query_positions(static_cast<size_t>(n), 0);
+    for (const Pass::Injected& part : pass.injected) {
+      std::fill_n(query_positions.begin() + part.first, part.n, part.memory->query_position());
+      n_slots += part.memory->n_slots();
+    }
+    cross = table.add(query_positions);
     candidate_rows = table.add(pass.candidate_rows);
     std::vector<int32_t> inverse(pass.order.size());
     for (size_t i = 0; i < pass.order.size(); ++i) inverse[static_cast<size_t>(pass.order[i])] = static_cast<int32_t>(i);
@@ -56,13 +51,14 @@ struct Upper::Plan {
   const int n;
   size_t ids, positions, rows, identity, cross, candidate_rows, order, place;
   std::vector<Group> groups;
+  int64_t n_slots = 0;  // of all memories
 };
 
 // Attention of all rows, or of the last one only, which then alone goes on.
 void Upper::attend_to(Stream& s, const Layer& layer, const Pass& pass, const Plan& plan, int index, bool is_last_row_only) {
   Activations& a = e_.activations;
   const int last = plan.n - 1, skipped = is_last_row_only ? last : 0;
-  const bool is_simple = pass.seen.size() == 1 && pass.seen[0].temperature == 1 && pass.order.empty() && pass.asked == nullptr;
+  const bool is_simple = pass.seen.size() == 1 && static_cast<int>(pass.seen[0].begin.size()) == plan.n && pass.seen[0].temperature == 1 && pass.order.empty() && pass.asked == nullptr;
   const int32_t* rows = is_last_row_only && plan.n > 1 ? indices_.at(plan.identity) + last : nullptr;
   if (is_simple && pass.seen[0].positions.empty()) {
     const SeenKeys& seen = pass.seen[0];
@@ -73,6 +69,7 @@ void Upper::attend_to(Stream& s, const Layer& layer, const Pass& pass, const Pla
     return;
   }
   std::vector<KeyGroup> groups;
+  std::vector<char> covered(static_cast<size_t>(plan.n), 0);  // rows that have a group already
   for (size_t g = 0; g < pass.seen.size(); ++g) {
     const SeenKeys& seen = pass.seen[g];
     const auto n = static_cast<int>(seen.begin.size());
@@ -82,6 +79,9 @@ void Upper::attend_to(Stream& s, const Layer& layer, const Pass& pass, const Pla
         indices_.at(plan.groups[g].end) + from, seen.positions.empty() ? nullptr : indices_.at(plan.groups[g].positions) + from, seen.temperature,
         seen.power, seen.bias, plan.groups[g].n_pairs};
     if (is_last_row_only) group.n_pairs = static_cast<uint64_t>(std::max(0, seen.end.back() - seen.begin.back()));
+    const auto covered_from = covered.begin() + group.first;
+    group.is_first = *covered_from == 0;
+    std::fill_n(covered_from, group.n, char{1});
     groups.push_back(group);
   }
   GroupedQueries queries;
@@ -102,7 +102,7 @@ const float* Upper::cross_frequencies(const Pass& pass) {
   if (!pass.is_released_step) return frequencies;
   std::vector<float> table(static_cast<size_t>(e_.upper.config.head_dim / 2));
   e_.device->to_host(table.data(), frequencies, table.size() * sizeof(float));
-  std::fill(table.begin(), table.end(), table[static_cast<size_t>(pass.memory->query_position()) % table.size()]);
+  std::fill(table.begin(), table.end(), table[static_cast<size_t>(pass.injected[0].memory->query_position()) % table.size()]);
   step_freq_.reserve(table.size() * sizeof(float));
   e_.device->to_device(step_freq_.as<float>(), table.data(), table.size() * sizeof(float));
   return step_freq_.as<float>();
@@ -111,8 +111,8 @@ const float* Upper::cross_frequencies(const Pass& pass) {
 void Upper::run(Stream& s, const Pass& pass) {
   const ModelConfig& c = e_.upper.config;
   Activations& a = e_.activations;
-  const bool is_injected = pass.memory != nullptr && pass.memory->n_slots() > 0;
-  const Plan plan(pass, indices_, is_injected ? pass.memory->query_position() : 0);
+  const Plan plan(pass, indices_);
+  const bool is_injected = plan.n_slots > 0;
   const int n = plan.n;
   a.reserve(n);
   const float* cross_freq = is_injected ? cross_frequencies(pass) : nullptr;
@@ -132,17 +132,30 @@ void Upper::run(Stream& s, const Pass& pass) {
       put(pass.candidate_kv(i), indices_.at(plan.candidate_rows), a.k.as<float>() + first, a.v.as<float>() + first, pass.n_candidates);
     }
     layer.rotate_keys(s, a.k.as<float>(), indices_.at(plan.positions), n);
-    put(pass.target(i), indices_.at(plan.rows), a.k.as<float>(), a.v.as<float>(), n);
+    for (const Pass::Target& target : pass.targets) {
+      const int64_t first = int64_t{target.first} * e_.upper.kv_dim();
+      put(target.kv(i), indices_.at(plan.rows) + target.first, a.k.as<float>() + first, a.v.as<float>() + first, target.n);
+    }
     if (is_last && pass.read == Pass::Read::kNothing) break;
     const bool is_last_row_only = is_last && pass.read == Pass::Read::kLast;
     attend_to(s, layer, pass, plan, i, is_last_row_only);
     const int n_rows = is_last_row_only ? 1 : n;
     if (is_injected && i < e_.tree.n_injected_layers) {
       const ModelConfig& lower = e_.lower.config;
-      layer.injection(s, a,
-          {&e_.files->cross[static_cast<size_t>(i)], pass.memory->layer(i), pass.memory->n_slots(), indices_.at(plan.cross), cross_freq,
-              e_.lower.rotation.magnitude, lower.rope.is_interleaved, lower.n_kv_heads},
-          n_rows);
+      std::vector<InjectionView> views;
+      int next = 0;  // rows between the parts get a view without slots
+      const auto add_view = [&](int first, int count, const Memory* memory) {
+        if (count == 0) return;
+        views.push_back({first, count, memory != nullptr ? memory->layer(i) : KvView{}, memory != nullptr ? memory->n_slots() : 0,
+            indices_.at(plan.cross) + first, cross_freq, e_.lower.rotation.magnitude, lower.rope.is_interleaved, lower.n_kv_heads});
+      };
+      for (const Pass::Injected& part : pass.injected) {
+        add_view(next, part.first - next, nullptr);
+        add_view(is_last_row_only ? 0 : part.first, is_last_row_only ? 1 : part.n, part.memory);
+        next = part.first + part.n;
+      }
+      add_view(next, is_last_row_only ? 0 : n - next, nullptr);
+      layer.injection(s, a, e_.files->cross[static_cast<size_t>(i)], views, n_rows);
     }
     layer.mlp(s, a, n_rows);
     check_cancelled(s);

@@ -10,12 +10,12 @@ const KvRows& shared_prefix(Engine& engine, Stream& s, Upper& upper) {
   if (engine.prefix.slab != nullptr || engine.upper.config.bos_id < 0) return engine.prefix;
   const auto memory = std::make_shared<Buffer>(*engine.device, engine.kv_shape.token_bytes());
   const KvRows rows{memory->as<std::byte>(), 1, 0, memory};
-  const std::vector<int32_t> ids{engine.upper.config.bos_id};
   Pass pass;
-  pass.ids = ids;
+  pass.ids = {engine.upper.config.bos_id};
   pass.positions = pass.rows = {0};
-  pass.target = [&](int layer) { return rows.layer(engine.kv_shape, layer); };
-  pass.seen.push_back(seen_locally(pass.target, 1, 0, 0));
+  const LayerKv kv = [&](int layer) { return rows.layer(engine.kv_shape, layer); };
+  pass.targets.push_back({kv, 0, 1});
+  pass.seen.push_back(seen_locally(kv, 1, 0, 0));
   upper.run(s, pass);
   engine.prefix = rows;
   return engine.prefix;
@@ -41,8 +41,8 @@ bool WholeChunks::step(Stream& s) {
     size_t begin, end;  // tokens of its chunk
   };
   std::vector<Piece> pieces;
-  std::vector<int32_t> ids;
   Pass pass;
+  std::vector<int32_t>& ids = pass.ids;
   SeenKeys own;
   const int64_t window = e_.upper.config.sliding_window;
   size_t next = next_;
@@ -67,9 +67,8 @@ bool WholeChunks::step(Stream& s) {
     if (end < n) break;
     ++next;
   }
-  pass.ids = ids;
-  pass.target = [&](int layer) { return pieces[0].rows.layer(e_.pool_shape, layer); };
-  own.kv = pass.target;
+  own.kv = [&](int layer) { return pieces[0].rows.layer(e_.pool_shape, layer); };
+  pass.targets.push_back({own.kv, 0, static_cast<int>(ids.size())});
   pass.seen.push_back(std::move(own));
   if (has_prefix) {
     pass.seen.push_back(SeenKeys::same([&](int layer) { return prefix->layer(e_.kv_shape, layer); }, static_cast<int>(ids.size()), 0, 1));
