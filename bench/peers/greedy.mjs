@@ -28,7 +28,7 @@ async function banyanGreedy(prompt) {
   const native = createRequire(import.meta.url)('node-gyp-build')(root);
   const cancel = native.createCancel();
   const model = await native.load({ model: file, device: 'cpu', kvType: 'f32' }, cancel, null);
-  const trace = await model.createSession().trace({ ids: Int32Array.from(prompt), maxNewTokens: nTokens, recompute: false }, cancel);
+  const trace = await model.createSession({}).trace({ ids: Int32Array.from(prompt), maxNewTokens: nTokens, recompute: false }, cancel);
   await model.dispose();
   return [...trace.greedy];
 }
