@@ -39,6 +39,7 @@ struct Engine {
   Compressor compressor;
   ModelInfo info;                                   // any thread; constant after load
   mutable std::atomic<uint64_t> multiply_adds = 0;  // of all jobs; any thread
+  std::atomic<uint64_t> n_shared_tokens = 0;        // generated in a pass with other sessions'; any thread
   Scheduler scheduler;                              // any thread; last member: its thread ends before the rest goes
 
   bool has_adapter() const { return tree.n_injected_layers > 0; }  // SharedLLM

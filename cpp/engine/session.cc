@@ -115,6 +115,7 @@ class GenerateJob : public SessionJob {
       if (passes.size() > 1) {
         reader().upper().run(s, join(passes));
         logits = reader().upper().logits(s, static_cast<int>(joined.size()));
+        engine().n_shared_tokens += joined.size();
       }
     } catch (const Error&) { logits.clear(); }  // each for itself then, so that an error ends whose it is
     const double ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
