@@ -24,7 +24,7 @@ async function inspectPath(path: string): Promise<Facts> {
     return inspectAdapter(join(path, 'adapter_config.json'), join(path, 'adapter.safetensors'));
   if (isDirectory || extname(path) === '.gguf') return inspectModel(path);
   const header = await readHeader(path, 'BANYAN_BAD_DOCUMENT');
-  if (header.tensors.some((tensor) => tensor.name.includes('cross_attn'))) return { kind: 'adapter', ...adapterFacts(header) };
+  if (header.tensors.some((tensor) => /cross_attn|beacon_/.test(tensor.name))) return { kind: 'adapter', ...adapterFacts(header) };
   return { kind: 'document', bytes: header.bytes, tensors: header.tensors.length, ...header.metadata };
 }
 

@@ -61,6 +61,9 @@ describe('usage', () => {
     [['ask', 'file.txt', '-q', 'Who?', '--temperature', '-1']],
     [['ask', 'file.txt', '-q', 'Who?', '--device', 'toaster']],
     [['demo', '--seed', '1.5']],
+    [['ask', 'file.txt', '-q', 'Who?', '--method', 'magic']],
+    [['ask', 'file.txt', '-q', 'Who?', '--rope-scaling', 'yarn']],
+    [['ask', 'file.txt', '-q', 'Who?', '--refresh-every', '0']],
   ])('%j is wrong usage: 2', async (args) => {
     const ended = await banyan(args);
     expect(ended.code).toBe(2);
@@ -120,6 +123,27 @@ describe.skipIf(!hasModel)(`with the demo model${hasModel ? '' : ' (it is not th
     truncateSync(saved, 2000);
     const torn = await banyan(['ask', '--document', saved, '-q', 'The river is']);
     expect(torn).toMatchObject({ code: 1, err: expect.stringContaining('BANYAN_BAD_DOCUMENT') });
+  });
+  test('every method answers, its flags are its own', async () => {
+    const asked = ['ask', path('small.txt'), '-q', 'The river is', '-n', '4', '--json'];
+    const focus = join(root, 'models/banyan-demo-focus');
+    const runs = [
+      ['--method', 'streaming', '--window', '128', '--sinks', '2'],
+      ['--method', 'parallel', '--context-temperature', '1', '--context-scale', '1'],
+      ['--method', 'full', '--rope-scaling', 'yarn:64'],
+      ...(existsSync(focus) ? [['--adapter', focus, '--refresh-every', '2', '--pool-type', 'q8', '--kv-directory', tmpdir()]] : []),
+    ];
+    for (const flags of runs) {
+      const ended = await banyan([...asked, ...flags]);
+      expect(ended.code, `${flags.join(' ')}: ${ended.err}`).toBe(0);
+      expect((JSON.parse(ended.out) as { usage: { documentTokens: number } }).usage.documentTokens).toBeGreaterThan(500);
+    }
+    const wrong = await banyan([...asked, '--method', 'full', '--sinks', '4']);
+    expect(wrong).toMatchObject({ code: 2, err: expect.stringContaining('--sinks belongs to --method streaming') });
+    const long = await banyan([...asked, '--method', 'full']);
+    expect(long).toMatchObject({ code: 1, err: expect.stringContaining('BANYAN_CONTEXT_OVERFLOW') });
+    const missing = await banyan([...asked, '--method', 'focusllm']);
+    expect(missing).toMatchObject({ code: 1, err: expect.stringContaining('BANYAN_ADAPTER_MISMATCH') });
   });
   test('inspect shows a model and an adapter', async () => {
     const model = await banyan(['inspect', 'models/banyan-demo', '--json']);
