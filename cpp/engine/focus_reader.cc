@@ -45,6 +45,7 @@ int64_t FocusReader::room(const std::vector<std::shared_ptr<DocumentState>>& doc
   int64_t n_chunks = 0, longest = 0;
   int chunk_size = query_cap_;
   for (const auto& document : documents) {
+    if (document->n_tokens() == 0) continue;
     const int size = document->tree.chunk_size;
     n_chunks += (document->n_tokens() + size - 1) / size;
     longest = std::max(longest, std::min<int64_t>(document->n_tokens(), size));
@@ -69,7 +70,7 @@ void FocusReader::begin(Question question) {
       parts_.push_back({chunk, 0});
       items.push_back({chunk, &document->pool(KvKind::kBare)});
     }
-    chunk_size = std::min(chunk_size, document->tree.chunk_size);
+    if (document->n_tokens() > 0) chunk_size = std::min(chunk_size, document->tree.chunk_size);
   }
   if (had_parts || !parts_.empty()) forget();  // the local tokens' keys depend on the candidates
   const std::vector<int32_t>& prompt = question_.prompt;

@@ -1,6 +1,7 @@
 #include "engine/kv_pool.h"
 
 #include <algorithm>
+#include <limits>
 #include <mutex>
 #include <optional>
 
@@ -51,7 +52,8 @@ void KvPool::require(size_t n_pages) const {
     n_free = state_->free.size();
   }
   if (n_pages <= n_free) return;
-  require_memory((n_pages - n_free) * state_->page_bytes, "keeping the keys and values of " + std::to_string(n_pages) + " chunks",
+  const uint64_t most = std::numeric_limits<uint64_t>::max() / state_->page_bytes;  // what is more is more than enough
+  require_memory(std::min<uint64_t>(n_pages - n_free, most) * state_->page_bytes, "keeping the keys and values of " + std::to_string(n_pages) + " chunks",
       "a scratch file (kvDirectory) or 8 bits (poolType) need less");
 }
 

@@ -61,28 +61,23 @@ bool ParallelReader::prepare(Stream& s) {
 
 Pass ParallelReader::make_pass(int n_past, int n, Pass::Read wanted, bool) {
   Pass pass = local_pass(n_past, n, wanted);
-  if (chunks_.empty() || n_past < n_prefix()) return pass;             // the shared prefix sees no document
-  for (int32_t& position : pass.positions) position += longest_;  // behind the longest chunk, whose first token stands behind the prefix
+  if (chunks_.empty()) return pass;
+  const auto n_blind = static_cast<size_t>(std::max(0, n_prefix() - n_past));  // the shared prefix sees no document
+  // the others stand behind the longest chunk, whose first token stands behind the prefix
+  for (size_t t = n_blind; t < pass.positions.size(); ++t) pass.positions[t] += longest_;
   SeenKeys local = std::move(pass.seen[0]);
   pass.seen.clear();
   for (const Run& run : runs_) {
-    pass.seen.push_back(SeenKeys::same([this, run](int layer) { return run.rows.layer(e_.pool_shape, layer); }, n, run.rows.row, run.end));
-    pass.seen.back().temperature = temperature_;
+    SeenKeys seen = SeenKeys::same([this, run](int layer) { return run.rows.layer(e_.pool_shape, layer); }, n, run.rows.row, run.end);
+    std::copy_n(seen.begin.begin(), n_blind, seen.end.begin());
+    seen.temperature = temperature_;
+    pass.seen.push_back(std::move(seen));
   }
   // What the documents weigh: T ln(sum of e^(score / T)) + ln(scale).
   local.power = temperature_;
   local.bias = std::log(scale_);
   pass.seen.push_back(std::move(local));
   return pass;
-}
-
-void ParallelReader::run(Stream& s, int n_past, int n, Pass::Read wanted, bool is_step) {
-  if (n_past < n_prefix() && n > n_prefix()) {
-    CachedReader::run(s, 0, n_prefix(), Pass::Read::kNothing, is_step);
-    n -= n_prefix() - n_past;
-    n_past = n_prefix();
-  }
-  CachedReader::run(s, n_past, n, wanted, is_step);
 }
 
 }  // namespace banyan

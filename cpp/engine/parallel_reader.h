@@ -20,7 +20,6 @@ class ParallelReader : public CachedReader {
  protected:
   std::vector<int32_t> lead(const Question& question) const override;
   Pass make_pass(int n_past, int n, Pass::Read wanted, bool is_step) override;
-  void run(Stream& s, int n_past, int n, Pass::Read wanted, bool is_step) override;
 
  private:
   // Neighbouring rows of one slab: chunks that follow one another.

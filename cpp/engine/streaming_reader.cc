@@ -15,6 +15,7 @@ constexpr int kPieceTokens = 256;  // of one slice, as in CachedReader
 int checked_window(const Engine& engine, const MethodOptions& options) {
   const int64_t largest = engine.upper.config.window, window = options.window > 0 ? options.window : std::min<int64_t>(largest, 1 << 20);
   if (options.n_sinks < 0) throw Error(Code::kInvalidArgument, "the number of attention sinks is negative");
+  if (options.window < 0) throw Error(Code::kInvalidArgument, "the window is negative");
   if (window > largest)
     throw Error(Code::kInvalidArgument, "the window of " + std::to_string(window) + " tokens is larger than the model's, " + std::to_string(largest));
   if (window <= options.n_sinks) throw Error(Code::kInvalidArgument, "the window must be larger than the number of attention sinks");

@@ -5,9 +5,7 @@
 #include <cstring>
 #include <fstream>
 #include <functional>
-#include <map>
 #include <random>
-#include <sstream>
 
 namespace banyan::test {
 
@@ -68,71 +66,14 @@ Net random_net(Source& source, const Shape& shape, int vocab) {
   return net;
 }
 
-struct Tensor {
-  std::vector<int> shape;
-  const std::vector<float>* data;
-};
-using Tensors = std::map<std::string, Tensor>;
-
-void add(Tensors& tensors, const std::string& name, const Matrix& m) { tensors[name] = {{m.rows, m.cols}, &m.data}; }
-void add(Tensors& tensors, const std::string& name, const std::vector<float>& v) {
-  if (!v.empty()) tensors[name] = {{static_cast<int>(v.size())}, &v};
-}
-
-void add_block(Tensors& tensors, const std::string& prefix, const Block& b) {
-  add(tensors, prefix + "input_layernorm.weight", b.attn_norm);
-  add(tensors, prefix + "post_attention_layernorm.weight", b.mlp_norm);
-  const std::pair<const char*, const Matrix*> matrices[] = {{"self_attn.q_proj", &b.q}, {"self_attn.k_proj", &b.k}, {"self_attn.v_proj", &b.v},
-      {"self_attn.o_proj", &b.o}, {"mlp.gate_proj", &b.gate}, {"mlp.up_proj", &b.up}, {"mlp.down_proj", &b.down}};
-  for (const auto& [name, m] : matrices) add(tensors, prefix + name + ".weight", *m);
-  const std::pair<const char*, const std::vector<float>*> vectors[] = {{"self_attn.q_proj.bias", &b.q_bias}, {"self_attn.k_proj.bias", &b.k_bias},
-      {"self_attn.v_proj.bias", &b.v_bias}, {"self_attn.q_norm.weight", &b.q_norm}, {"self_attn.k_norm.weight", &b.k_norm}};
-  for (const auto& [name, v] : vectors) add(tensors, prefix + name, *v);
-}
-
-void write_safetensors(const std::string& path, const Tensors& tensors) {
-  std::ostringstream header, data;
-  size_t at = 0;
-  header << '{';
-  for (const auto& [name, tensor] : tensors) {
-    const size_t n_bytes = tensor.data->size() * sizeof(float);
-    header << (at == 0 ? "" : ",") << '"' << name << R"(":{"dtype":"F32","shape":[)" << tensor.shape[0];
-    if (tensor.shape.size() == 2) header << ',' << tensor.shape[1];
-    header << R"(],"data_offsets":[)" << at << ',' << at + n_bytes << "]}";
-    data.write(reinterpret_cast<const char*>(tensor.data->data()), static_cast<std::streamsize>(n_bytes));
-    at += n_bytes;
+// The rows of every head from the order (m, m + C/2) to (2m, 2m + 1).
+void interleave(Matrix& m, int head_dim) {
+  const std::vector<float> old = m.data;
+  const auto cols = static_cast<size_t>(m.cols), d = static_cast<size_t>(head_dim), half = d / 2;
+  for (size_t row = 0; row < static_cast<size_t>(m.rows); ++row) {
+    const size_t head = row / d * d, i = row % d, to = head + (i < half ? 2 * i : 2 * (i - half) + 1);
+    std::copy_n(old.begin() + static_cast<std::ptrdiff_t>(row * cols), cols, m.data.begin() + static_cast<std::ptrdiff_t>(to * cols));
   }
-  header << '}';
-  const std::string text = header.str();
-  std::string length(8, '\0');
-  for (size_t i = 0; i < 8; ++i) length[i] = static_cast<char>(text.size() >> (8 * i));
-  write_bytes(path, length + text + data.str());
-}
-
-std::string shape_json(const Shape& s, int vocab) {
-  std::ostringstream json;
-  json << R"("model_type":")" << s.family << R"(","hidden_size":)" << s.dim << R"(,"intermediate_size":)" << s.ffn_dim << R"(,"num_hidden_layers":)"
-       << s.n_layers << R"(,"num_attention_heads":)" << s.n_heads << R"(,"num_key_value_heads":)" << s.n_kv_heads << R"(,"head_dim":)" << s.head_dim
-       << R"(,"vocab_size":)" << vocab << R"(,"rms_norm_eps":1e-5,"rope_theta":)" << s.theta
-       << R"(,"max_position_embeddings":8192,"tie_word_embeddings":false)";
-  if (s.family == "mistral") {
-    if (s.sliding_window > 0) json << R"(,"sliding_window":)" << s.sliding_window;
-    else json << R"(,"sliding_window":null)";
-  }
-  return json.str();
-}
-
-std::string tree_json(const ToySpec& spec) {
-  static constexpr const char* kSemantics[] = {"released", "corrected", "paper"};
-  std::ostringstream json;
-  json << R"("num_cross_attn_layers":)" << -spec.n_injected << R"(,"segment_tree_depth":)" << spec.depth << R"(,"last_p":")" << spec.last_p
-       << R"(","chunk_size":)" << spec.chunk_size << R"(,"do_retrieval":)" << (spec.do_retrieval ? "true" : "false") << R"(,"semantics":")"
-       << kSemantics[static_cast<int>(spec.semantics)] << R"(","slot_kind":")" << (spec.slot_kind == SlotKind::kMean ? "mean" : "strided") << '"';
-  if (spec.selection == SelectionRule::kTokenKeys) json << R"(,"selection":"token_keys","selection_layer":)" << spec.selection_layer;
-  for (size_t i = 0; i < spec.selection_heads.size(); ++i) json << (i == 0 ? R"(,"selection_heads":[)" : ",") << spec.selection_heads[i];
-  if (!spec.selection_heads.empty()) json << ']';
-  if (spec.lower) json << R"(,"encoder_config":{)" << shape_json(*spec.lower, spec.vocab) << '}';
-  return json.str();
 }
 
 // The toy's arrays as the views that the readers would give.
@@ -140,8 +81,8 @@ class ToyFiles : public ModelFiles {
  public:
   explicit ToyFiles(const Toy& toy) {
     const ToySpec& spec = toy.spec;
-    upper_config = config_of(toy.upper, spec.vocab);
-    lower_config = config_of(toy.lower, spec.vocab);
+    upper_config = config_of(toy.upper, spec);
+    lower_config = config_of(toy.lower, spec);
     lower_config.n_layers = spec.n_injected;
     upper = views_of(toy.upper);
     lower = views_of(toy.lower);
@@ -157,13 +98,17 @@ class ToyFiles : public ModelFiles {
     tree.selection = spec.selection;
     tree.selection_layer = spec.selection_layer;
     tree.selection_heads = spec.selection_heads;
+    if (spec.focus) {
+      focus = {true, spec.focus->has_q, spec.focus->has_k, spec.focus->has_v, spec.focus->has_o, spec.focus->chunk_size, spec.focus->query_cap};
+      for (const Candidate& c : toy.candidates) candidates.push_back({view(c.q), view(c.k), view(c.v), view(c.o)});
+    }
     fingerprint = std::string(31, '0') + static_cast<char>('0' + spec.seed % 10);
   }
 
  private:
   static WeightView view(const Matrix& m) { return {m.data.data(), DType::kF32, m.rows, m.cols}; }
   static const float* or_null(const std::vector<float>& v) { return v.empty() ? nullptr : v.data(); }
-  static ModelConfig config_of(const Net& net, int vocab) {
+  static ModelConfig config_of(const Net& net, const ToySpec& spec) {
     const Shape& s = net.shape;
     ModelConfig c;
     c.architecture = s.family;
@@ -173,8 +118,9 @@ class ToyFiles : public ModelFiles {
     c.n_heads = s.n_heads;
     c.n_kv_heads = s.n_kv_heads;
     c.head_dim = s.head_dim;
-    c.vocab_size = vocab;
-    c.window = 8192;
+    c.vocab_size = spec.vocab;
+    c.window = spec.window;
+    c.bos_id = spec.bos_id;
     c.rope.theta = s.theta;
     c.rope.is_interleaved = s.is_interleaved;
     c.has_qkv_bias = s.has_qkv_bias();
@@ -222,6 +168,35 @@ Toy::Toy(const ToySpec& spec_in) : spec(spec_in) {
     c.o = source.matrix(spec.upper.dim, spec.upper.n_heads * spec.upper.head_dim);
     cross.push_back(std::move(c));
   }
+  if (!spec.focus) return;
+  const Shape& s = spec.upper;
+  for (const Block& b : upper.layers) {
+    Candidate c{b.q, b.k, b.v, b.o};
+    if (spec.focus->has_q) c.q = source.matrix(s.n_heads * s.head_dim, s.dim);
+    if (spec.focus->has_k) c.k = source.matrix(s.n_kv_heads * s.head_dim, s.dim);
+    if (spec.focus->has_v) c.v = source.matrix(s.n_kv_heads * s.head_dim, s.dim);
+    if (spec.focus->has_o) c.o = source.matrix(s.dim, s.n_heads * s.head_dim);
+    candidates.push_back(std::move(c));
+  }
+}
+
+Toy interleaved(const Toy& toy) {
+  ToySpec spec = toy.spec;
+  spec.upper.is_interleaved = true;
+  Toy other(spec);
+  for (Net* net : {&other.upper, &other.lower}) {
+    net->shape.is_interleaved = true;
+    for (Block& b : net->layers) {
+      interleave(b.q, net->shape.head_dim);
+      interleave(b.k, net->shape.head_dim);
+    }
+  }
+  for (Cross& c : other.cross) interleave(c.q, spec.upper.head_dim);
+  for (Candidate& c : other.candidates) {
+    interleave(c.q, spec.upper.head_dim);
+    interleave(c.k, spec.upper.head_dim);
+  }
+  return other;
 }
 
 TempDir::TempDir() {
@@ -241,37 +216,6 @@ std::vector<std::string> TempDir::names() const {
   for (const auto& entry : std::filesystem::directory_iterator(path_)) names.push_back(entry.path().filename().string());
   std::sort(names.begin(), names.end());
   return names;
-}
-
-LoadPaths write_toy(const Toy& toy, const std::string& directory, Layout layout) {
-  const ToySpec& spec = toy.spec;
-  Tensors model, extra;
-  add(model, "model.embed_tokens.weight", toy.upper.embedding);
-  add(model, "model.norm.weight", toy.upper.final_norm);
-  add(model, "lm_head.weight", toy.upper.head);
-  for (size_t i = 0; i < toy.upper.layers.size(); ++i) add_block(model, "model.layers." + std::to_string(i) + ".", toy.upper.layers[i]);
-  for (size_t i = 0; i < toy.cross.size(); ++i) {
-    const std::string prefix = "model.layers." + std::to_string(i) + ".cross_attn.";
-    add(extra, prefix + "layernorm.weight", toy.cross[i].norm);
-    add(extra, prefix + "q_proj.weight", toy.cross[i].q);
-    add(extra, prefix + "o_proj.weight", toy.cross[i].o);
-  }
-  if (spec.lower) {
-    add(extra, "encoder.embed_tokens.weight", toy.lower.embedding);
-    add(extra, "encoder.norm.weight", toy.lower.final_norm);
-    for (size_t i = 0; i < toy.lower.layers.size(); ++i) add_block(extra, "encoder.layers." + std::to_string(i) + ".", toy.lower.layers[i]);
-  }
-  const std::string base = directory + "/base", adapter = directory + "/adapter", shape = shape_json(spec.upper, spec.vocab);
-  std::filesystem::create_directories(base);
-  if (layout == Layout::kCheckpoint) model.merge(extra);
-  write_safetensors(base + "/model.safetensors", model);
-  write_bytes(base + "/config.json", '{' + shape + (layout == Layout::kCheckpoint ? ',' + tree_json(spec) : "") + '}');
-  if (layout != Layout::kAdapter) return {base, ""};
-  std::filesystem::create_directories(adapter);
-  write_safetensors(adapter + "/adapter.safetensors", extra);
-  write_bytes(adapter + "/adapter_config.json", R"({"format":"banyan-adapter","version":1,"method":"sharedllm","lower":")" +
-                                                    std::string(spec.lower ? "own" : "shared") + R"(",)" + tree_json(spec) + '}');
-  return {base, adapter};
 }
 
 LoadOptions toy_options(const LoadPaths& paths, DType kv_dtype) {

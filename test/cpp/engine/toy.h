@@ -44,6 +44,16 @@ struct Cross {
   Matrix q, o;
 };
 
+struct Candidate {
+  Matrix q, k, v, o;
+};
+
+// FocusLLM: which projections have a copy of the candidate's own.
+struct FocusSpec {
+  bool has_q = true, has_k = true, has_v = true, has_o = true;
+  int chunk_size = 16, query_cap = 512;
+};
+
 struct ToySpec {
   Shape upper;
   std::optional<Shape> lower;  // absent: the upper model's own layers
@@ -55,6 +65,10 @@ struct ToySpec {
   SelectionRule selection = SelectionRule::kCosine;
   int selection_layer = 0;
   std::vector<int> selection_heads;  // empty: all
+  std::optional<FocusSpec> focus;
+  int bos_id = -1;
+  int64_t window = 8192;
+  std::string rope_scaling;  // JSON; empty: none
   uint64_t seed = 1;
   Keep keep() const { return parse_keep(last_p); }
 };
@@ -64,7 +78,11 @@ struct Toy {
   const ToySpec spec;
   Net upper, lower;  // lower: its n_injected layers, a copy of the upper's if shared
   std::vector<Cross> cross;
+  std::vector<Candidate> candidates;  // of every layer; those that the spec leaves out are the plain ones
 };
+
+// The same model with pairs (2m, 2m + 1) in its rotation; in memory or as a GGUF file only.
+Toy interleaved(const Toy& toy);
 
 // A directory that goes with its owner.
 class TempDir {
@@ -80,10 +98,14 @@ class TempDir {
   std::string path_;
 };
 
-enum class Layout { kCheckpoint, kAdapter, kPlain };  // the authors' full checkpoint; a base and our adapter; the base alone
+// The authors' full checkpoint; a base and our adapter; the base alone; a base and its FocusLLM adapter; a base and both adapters.
+enum class Layout { kCheckpoint, kAdapter, kPlain, kFocus, kBoth };
 
 // Writes the model into `directory` and says where it lies.
 LoadPaths write_toy(const Toy& toy, const std::string& directory, Layout layout);
+
+// The same, the base as a GGUF file with interleaved pairs; family llama, layouts with our adapters or none.
+LoadPaths write_gguf_toy(const Toy& toy, const std::string& directory, Layout layout);
 
 // CPU, two threads, unless changed.
 LoadOptions toy_options(const LoadPaths& paths, DType kv_dtype = DType::kF32);
