@@ -1,4 +1,4 @@
-"""Command line: python3 -m banyan_train tokenizer|base|sharedllm|golden|eval|check"""
+"""Command line: python3 -m banyan_train tokenizer|base|sharedllm|focusllm|golden|eval|focus-eval|check"""
 from __future__ import annotations
 
 import argparse
@@ -31,6 +31,12 @@ def sharedllm(args) -> None:
     adapter.train(args)
 
 
+def focusllm(args) -> None:
+    from . import focus_train
+
+    focus_train.train(args)
+
+
 def golden(args) -> None:
     from . import golden
 
@@ -47,6 +53,12 @@ def evaluate(args) -> None:
     from . import eval
 
     eval.main(args)
+
+
+def evaluate_focus(args) -> None:
+    from . import focus_eval
+
+    focus_eval.main(args)
 
 
 def main() -> None:
@@ -87,6 +99,19 @@ def main() -> None:
     sub.add_argument("--mix", type=int, default=8000, help="at most so many of them")
     sub.add_argument("--mix-share", type=float, default=0.35, help="in so many of the steps")
     sub.add_argument("--name", default="adapter", help="folder of checkpoint and metrics in --work")
+    sub = command("focusllm", focusllm, "models/banyan-demo-focus")
+    sub.add_argument("--base", default=str(ROOT / "models" / "banyan-demo"))
+    sub.add_argument("--steps", type=int, default=2000)
+    sub.add_argument("--minutes", type=float, default=1e9)
+    sub.add_argument("--rate", type=float, default=5e-3)
+    sub.add_argument("--every", type=int, default=50)
+    sub.add_argument("--chunk-size", type=int, default=256, help="written to adapter_config.json; training draws many")
+    sub.add_argument("--windows", type=int, default=8, help="a document of text has at most so many base windows")
+    sub.add_argument("--scored", type=int, default=3, help="windows that are scored, one token each, over one text's chunks")
+    sub.add_argument("--chunks-most", type=int, default=128, help="chunks of a document with facts, most; begins with 2")
+    sub.add_argument("--rows", type=int, default=224, help="chunk passes for questions a step, most")
+    sub.add_argument("--answer-weight", type=float, default=5.0)
+    sub.add_argument("--name", default="focus", help="folder of checkpoint and metrics in --work")
     sub = command("golden", golden, "test/fixtures/paper")
     sub.set_defaults(seed=7)
     sub = command("eval", evaluate, "models/banyan-demo-adapter")
@@ -94,9 +119,17 @@ def main() -> None:
     sub.add_argument("--chunks", default="2,16,64,128,300")
     sub.add_argument("--documents", type=int, default=8)
     sub.add_argument("--facts", type=int, default=16, help="facts planted in a document, each asked once")
+    sub = command("focus-eval", evaluate_focus, "models/banyan-demo-focus")
+    sub.add_argument("--base", default=str(ROOT / "models" / "banyan-demo"))
+    sub.add_argument("--chunks", default="1,2,4,8,16,64,128")
+    sub.add_argument("--chunk-size", type=int, default=256)
+    sub.add_argument("--documents", type=int, default=8)
+    sub.add_argument("--facts", type=int, default=16, help="facts planted in a document, each asked once")
+    sub.add_argument("--text-chunks", type=int, default=16, help="text is measured up to so many chunks")
     sub = command("check", check, "")
     sub.add_argument("folders", nargs="*", default=[str(ROOT.parent / "shared" / "fixtures" / "sharedllm"),
-                                                    str(ROOT / "test" / "fixtures" / "paper")])
+                                                    str(ROOT / "test" / "fixtures" / "paper"),
+                                                    str(ROOT / "test" / "fixtures" / "focusllm")])
     args = parser.parse_args()
     args.function(args)
 

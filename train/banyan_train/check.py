@@ -99,12 +99,18 @@ def check_case(folder: Path) -> dict[str, float]:
 
 
 def main(folders: list[Path]) -> int:
+    from . import focus_check
+
     worst: dict[str, float] = {}
     failed = 0
     for root in folders:
+        if not root.is_dir():
+            print(root, "is not there, skipped", flush=True)
+            continue
         for folder in sorted(p for p in root.iterdir() if (p / "config.json").exists()):
             try:
-                numbers = check_case(folder)
+                focus = "kind" in json.loads((folder / "inputs.json").read_text(encoding="utf-8"))
+                numbers = focus_check.check_case(folder) if focus else check_case(folder)
                 print(folder.name, " ".join(f"{k}={v:.1e}" for k, v in numbers.items()), flush=True)
                 worst = {k: max(worst.get(k, 0), numbers.get(k, 0)) for k in {*worst, *numbers}}
             except AssertionError as error:

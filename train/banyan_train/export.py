@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from . import tensors
+from . import focusllm, tensors
 from .bpe import BEGIN, END, SPECIAL
 from .config import LlamaConfig
 from .llama import Llama
@@ -59,6 +59,27 @@ def adapter(model: SharedLlama, folder: Path, dtype: torch.dtype = torch.float16
         "lower": "shared" if model.encoder is None else "own", **selection,
         "base": {"model_type": "llama", "hidden_size": c.hidden_size, "num_hidden_layers": c.num_hidden_layers,
                  "vocab_size": c.vocab_size}})
+
+
+def focus(model: focusllm.FocusLlama, folder: Path, chunk_size: int, cap: int, dtype: torch.dtype = torch.float16) -> None:
+    """The candidate projections; chunk size and length of the query are what an engine starts with."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: p.detach().cpu().to(dtype) for name, p in model.state_dict().items() if "beacon_" in name}
+    tensors.write(folder / "adapter.safetensors", state, {"format": "pt"})
+    c = model.config
+    write_json(folder / "adapter_config.json", {
+        "format": "banyan-adapter", "version": 1, "method": "focusllm",
+        "base": {"model_type": "llama", "hidden_size": c.hidden_size, "num_hidden_layers": c.num_hidden_layers,
+                 "vocab_size": c.vocab_size},
+        "beacon_param": list(model.beacon), "chunk_size": chunk_size, "query_cap": cap})
+
+
+def load_focus(base_folder: Path, adapter_folder: Path, dtype: torch.dtype = torch.float32) -> focusllm.FocusLlama:
+    """A base with the candidate projections of an adapter."""
+    keys = json.loads((adapter_folder / "adapter_config.json").read_text(encoding="utf-8"))
+    config = json.loads((base_folder / "config.json").read_text(encoding="utf-8"))
+    state = {**tensors.read(base_folder / "model.safetensors"), **tensors.read(adapter_folder / "adapter.safetensors")}
+    return focusllm.build({**config, "beacon_param": keys["beacon_param"]}, state, dtype).eval()
 
 
 def load(base_folder: Path, adapter_folder: Path, dtype: torch.dtype = torch.float32) -> SharedLlama:
