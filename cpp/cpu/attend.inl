@@ -151,10 +151,11 @@ inline void load_values(const AttendArgs& a, QueryTile& tile, int64_t n, int n_k
   for (int i = 0; i < n_keys; ++i) load_row(a.kv, a.kv.v, n + i, tile.kv_head, a.head_dim, StorePacked{tile.values + i * kTileCols});
 }
 
-// Scores of one row become e^(score - m); m, l and o follow. The first n_visible of n_keys keys count.
-inline void fold_row(QueryTile& tile, int row, int n_visible, int n_keys) {
+// Scores of one row become e^(score - m); m, l and o follow. Keys [n_hidden, n_visible) of n_keys count.
+inline void fold_row(QueryTile& tile, int row, int n_hidden, int n_visible, int n_keys) {
   float* scores = tile.scores + row * kKeyTile;
   const int n_padded = static_cast<int>(round_up(n_keys, kLanes));
+  for (int i = 0; i < n_hidden; ++i) scores[i] = -std::numeric_limits<float>::infinity();
   for (int i = n_visible; i < n_padded; ++i) scores[i] = -std::numeric_limits<float>::infinity();
   Vec highest = broadcast(tile.m[row]);
   for (int i = 0; i < n_padded; i += kLanes) highest = max(highest, load(scores + i));
@@ -177,7 +178,7 @@ inline void fold_row(QueryTile& tile, int row, int n_visible, int n_keys) {
   for (int64_t c = 0; c < tile.vector_dim; c += kLanes) store(o + c, mul(load(o + c), broadcast(correction)));
 }
 
-// Folds keys [begin, end) into the tile; a token sees those before its own end.
+// Folds keys [begin, end) into the tile; a token sees those of its own range.
 inline void fold_keys(const AttendJob& job, QueryTile& tile, int64_t begin, int64_t end) {
   const AttendArgs& a = job.args;
   for (int64_t n = begin; n < end && !job.stream.cancelled(); n += kKeyTile) {
@@ -190,8 +191,9 @@ inline void fold_keys(const AttendJob& job, QueryTile& tile, int64_t begin, int6
           static_cast<int>(round_up(n_keys, kLanes)), false);
     }
     for (int row = 0; row < tile.n_rows(); ++row) {
-      const int64_t n_visible = job.end(tile.first_token + row / tile.n_heads) - n;
-      fold_row(tile, row, static_cast<int>(std::clamp<int64_t>(n_visible, 0, n_keys)), n_keys);
+      const int64_t t = tile.first_token + row / tile.n_heads;
+      const auto within = [&](int64_t key) { return static_cast<int>(std::clamp<int64_t>(key - n, 0, n_keys)); };
+      fold_row(tile, row, within(job.begin(t)), within(job.end(t)), n_keys);
     }
     load_values(a, tile, n, n_keys);
     multiply(tile.o, tile.padded_dim, tile.scores, kKeyTile, tile.n_rows(), tile.values, kTileCols * kKeyTile, n_keys,
@@ -221,7 +223,14 @@ inline void write_tile(const AttendJob& job, const QueryTile& tile, int split) {
   }
 }
 
-// One tile of queries, one kv head, one split of the keys. Consecutive tokens that share kv_begin are done together, others one after another.
+// Whether a token's keys are nearly those of an earlier one, whose first key is `begin` and whose tile reaches to `end`: the same first key, or one a little
+// later, as in a sliding window. Keys before a token's own first one are then computed and hidden, at most one for each row of a tile.
+inline bool is_together(const AttendJob& job, int64_t begin, int64_t end, int64_t t) {
+  const int64_t later = job.begin(t) - begin;
+  return later == 0 || (later > 0 && later <= kQueryRows && job.begin(t) < end);
+}
+
+// One tile of queries, one kv head, one split of the keys. Consecutive tokens with nearly the same keys are done together, others one after another.
 inline void attend_task(const AttendJob& job, int index, std::byte* scratch) {
   const AttendArgs& a = job.args;
   const int split = index % job.n_splits;
@@ -236,7 +245,7 @@ inline void attend_task(const AttendJob& job, int index, std::byte* scratch) {
   for (int64_t t = t_begin; t < t_end; t += tile.n_tokens) {
     const int64_t begin = job.begin(t);
     int64_t end = job.end(t), next = t + 1;
-    for (; next < t_end && job.begin(next) == begin; ++next) end = std::max(end, job.end(next));
+    for (; next < t_end && is_together(job, begin, end, next); ++next) end = std::max(end, job.end(next));
     tile.first_token = t;
     tile.n_tokens = static_cast<int>(next - t);
     load_queries(a, tile);
@@ -269,12 +278,18 @@ inline void merge_task(const AttendJob& job, int index, std::byte*) {
   for (int c = 0; c < a.head_dim; ++c) out[c] /= l;
 }
 
-// The most consecutive tokens that share kv_begin. A tile of more would put unrelated keys into one task, and cut runs of equal length in two.
+// The most consecutive tokens with nearly the same keys. A tile of more would put unrelated keys into one task, and cut runs of equal length in two.
 inline int longest_run(const AttendJob& job) {
   int longest = 1;
-  for (int t = 1, run = 1; t < job.args.n_tokens; ++t) {
-    run = job.begin(t) == job.begin(t - 1) ? run + 1 : 1;
-    longest = std::max(longest, run);
+  int64_t begin = job.begin(0), end = job.end(0);
+  for (int t = 1, first = 0; t < job.args.n_tokens; ++t) {
+    if (is_together(job, begin, end, t)) {
+      end = std::max(end, job.end(t));
+    } else {
+      first = t;
+      begin = job.begin(t), end = job.end(t);
+    }
+    longest = std::max(longest, t - first + 1);
   }
   return longest;
 }

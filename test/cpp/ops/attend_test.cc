@@ -44,8 +44,8 @@ void make_ranges(Random& random, const AttendCase& c, std::vector<int32_t>& begi
         begin.push_back(0);
         end.push_back(causal);
         break;
-      case Ranges::kWindow:
-        begin.push_back(std::min(start, causal - 1));
+      case Ranges::kWindow:  // slides
+        begin.push_back(std::max(0, causal - 1 - 7 * start));
         end.push_back(causal);
         break;
       case Ranges::kNodes:
