@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
+import { spread } from './statistics.js';
 import { kShapes, writeGguf, type FileType } from './gguf_writer.js';
 
 const { values: flags } = parseArgs({
@@ -61,14 +62,12 @@ if (!existsSync(join(peersFolder, 'node_modules/node-llama-cpp'))) {
   if (status !== 0) throw new Error('npm install in bench/peers failed');
 }
 
-const median = (values: readonly number[]): number => {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
-};
-const spread = (values: readonly number[]): string => {
+const median = (values: readonly number[]): number => spread(values).median;
+const spreadText = (values: readonly number[]): string => {
   const digits = median(values) < 100 ? 1 : 0;
-  return `${median(values).toFixed(digits)} (${Math.min(...values).toFixed(digits)}-${Math.max(...values).toFixed(digits)})`;
+  const text = (value: number): string => value.toFixed(digits);
+  const { median: middle, min, max } = spread(values);
+  return `${text(middle)} (${text(min)}-${text(max)})`;
 };
 const of = (measured: readonly Measured[], quantity: Quantity): number[] => measured.map((each) => each[quantity]);
 
@@ -96,7 +95,7 @@ try {
           const label = quantity === 'prompt' ? `prompt ${prompt}` : `decode at ${prompt}`;
           const ratio = (median(ours) / median(theirs)).toFixed(2);
           console.log(
-            `${`${name} ${type}`.padEnd(18)}${label.padStart(14)}${spread(ours).padStart(22)}${spread(theirs).padStart(22)}${ratio.padStart(8)}`,
+            `${`${name} ${type}`.padEnd(18)}${label.padStart(14)}${spreadText(ours).padStart(22)}${spreadText(theirs).padStart(22)}${ratio.padStart(8)}`,
           );
         }
       }

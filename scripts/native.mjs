@@ -2,6 +2,7 @@
 //   node scripts/native.mjs addon    build/Release/banyan.node (cmake-js)
 //   node scripts/native.mjs tests    build/tests/bin/banyan_*_test, no Node headers needed
 //   node scripts/native.mjs bench    builds and runs build/tests/bin/banyan_ops_bench
+//   node scripts/native.mjs costs    builds build/tests/bin/banyan_cost_models_bench
 // More arguments go to the configure step of `tests`, e.g. -DBANYAN_SANITIZE=address,undefined, or to the benchmark.
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -58,6 +59,9 @@ if (what === 'addon') {
   run('cmake', '--build', 'build/tests', '--config', 'Release', '--target', 'banyan_ops_bench');
   const folder = existsSync(`${root}build/tests/bin/Release`) ? 'build/tests/bin/Release' : 'build/tests/bin';
   run(`${root}${folder}/banyan_ops_bench`, ...rest);
+} else if (what === 'costs') {
+  configureTests();
+  run('cmake', '--build', 'build/tests', '--config', 'Release', '--target', 'banyan_cost_models_bench');
 } else {
-  fail('usage: node scripts/native.mjs addon|tests|bench', 2);
+  fail('usage: node scripts/native.mjs addon|tests|bench|costs', 2);
 }
