@@ -6,7 +6,8 @@
     ],
     "cpu_sources": [
       "cpp/cpu/threads.cc", "cpp/cpu/features.cc", "cpp/cpu/dispatch.cc", "cpp/cpu/device.cc",
-      "cpp/cpu/kernels_scalar.cc", "cpp/cpu/kernels_avx2.cc", "cpp/cpu/kernels_avx512.cc", "cpp/cpu/kernels_neon.cc"
+      "cpp/cpu/kernels_scalar.cc", "cpp/cpu/kernels_avx2.cc", "cpp/cpu/kernels_avx512.cc", "cpp/cpu/kernels_avx512vnni.cc",
+      "cpp/cpu/kernels_neon.cc"
     ],
     "no_cuda_sources": ["cpp/device/no_cuda.cc"],
     "model_sources": [

@@ -1,8 +1,9 @@
 // bench ops: how near each op comes to what the machine can do. Peaks are measured in the same run: multiply-adds by a loop over registers,
 // reading by a loop over memory. A peak is the best of its runs, an op the median; weights and caches rotate through more memory than the
 // last-level cache holds.
-// Usage: banyan_ops_bench [--threads N] [--variant NAME] [--case TEXT] [--clock cpu]
-// TEXT: only cases whose line contains it. --clock cpu: one thread, timed by the work it got done on a busy machine.
+// Usage: banyan_ops_bench [--threads N] [--variant NAME] [--versus NAME] [--case TEXT] [--clock cpu]
+// TEXT: only cases whose line contains it. --clock cpu: one thread, timed by the work it got done on a busy machine. --versus: each gemm with this
+// variant too, in pairs.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -94,6 +95,18 @@ __attribute__((target("avx2,fma"))) double multiply_adds_avx2() {
   peak_sink = _mm256_cvtss_f32(sums[0]);
   return 8.0 * kChains * kPeakRounds;
 }
+// Products of bytes, summed by fours: what gemm of block formats is bound by where it has them.
+__attribute__((target("avx512f,avx512vnni"))) double byte_multiply_adds_avx512() {
+  __m512i sums[kChains], a = _mm512_set1_epi32(static_cast<int>(peak_sink));
+  for (__m512i& sum : sums) sum = a;
+  for (int i = 0; i < kPeakRounds; ++i) {
+#pragma GCC unroll 12
+    for (int c = 0; c < kChains; ++c) sums[c] = _mm512_dpbusd_epi32(sums[c], a, a);
+  }
+  for (int c = 1; c < kChains; ++c) sums[0] = _mm512_add_epi32(sums[0], sums[c]);
+  peak_sink = static_cast<float>(_mm_cvtsi128_si32(_mm512_castsi512_si128(sums[0])) & 1);
+  return 64.0 * kChains * kPeakRounds;
+}
 #elif defined(__aarch64__)
 double multiply_adds_neon() {
   float32x4_t sums[kChains], a = vdupq_n_f32(peak_sink);
@@ -127,12 +140,21 @@ using MultiplyAdds = double (*)();
 
 MultiplyAdds peak_loop(const std::string& variant) {
 #if defined(__x86_64__) && defined(__GNUC__)
-  if (variant == "avx512") return multiply_adds_avx512;
+  if (variant == "avx512" || variant == "avx512vnni") return multiply_adds_avx512;
   if (variant == "avx2") return multiply_adds_avx2;
 #elif defined(__aarch64__)
   if (variant == "neon") return multiply_adds_neon;
 #endif
   return multiply_adds_scalar;
+}
+
+// Null for variants whose gemm multiplies no bytes.
+MultiplyAdds byte_peak_loop(const std::string& variant) {
+#if defined(__x86_64__) && defined(__GNUC__)
+  if (variant == "avx512vnni") return byte_multiply_adds_avx512;
+#endif
+  (void)variant;
+  return nullptr;
 }
 
 void multiply_adds_task(const void* context, int, std::byte*) noexcept { (*static_cast<const MultiplyAdds*>(context))(); }
@@ -153,8 +175,11 @@ struct Machine {
   Threads& threads;
   Stream stream;
   std::string filter;
-  double peak_gflops = 0, peak_gbytes = 0;
+  double peak_gflops = 0, peak_gops = 0, peak_gbytes = 0;  // gops: of bytes; 0 where there are none
 
+  const Ops* versus = nullptr;
+
+  bool multiplies_bytes() const { return peak_gops > 0; }  // gemm of block formats does
   bool wants(const std::string& line) const { return line.find(filter) != std::string::npos; }
   // `amount` in units of 1e9 per second. The last column is the best run: on a busy machine the median tells more about the neighbours.
   void print(const std::string& line, const char* unit, double amount, Times times, double peak) const {
@@ -163,20 +188,47 @@ struct Machine {
                 100 * amount / times.best * 1e-9 / peak);
     std::fflush(stdout);
   }
+  // The same call with the other variant, in turns: the median of the ratios is what two variants differ by on a machine that others use.
+  void print_pairs(const std::function<void(int)>& call) {
+    const Ops* const ours = stream.ops;
+    std::vector<double> ratios;
+    const double start = seconds_now();
+    for (int i = 0; ratios.size() < 7 || (seconds_now() - start < 0.5 && ratios.size() < 500); ++i) {
+      const double first = clock_now();
+      call(2 * i);
+      const double second = clock_now();
+      stream.ops = versus;
+      call(2 * i + 1);
+      stream.ops = ours;
+      ratios.push_back((clock_now() - second) / (second - first));
+    }
+    std::sort(ratios.begin(), ratios.end());
+    std::printf("  %-42s %10.2f times as fast as %s (middle half of %zu pairs: %.2f to %.2f)\n", "", ratios[ratios.size() / 2], versus->name, ratios.size(),
+                ratios[ratios.size() / 4], ratios[ratios.size() * 3 / 4]);
+    std::fflush(stdout);
+  }
   void print_gflops(const std::string& line, double flops, Times times) const { print(line, "GFLOP/s", flops, times, peak_gflops); }
+  void print_gops(const std::string& line, double n_ops, Times times) const { print(line, "GOP/s", n_ops, times, peak_gops); }
   void print_gbytes(const std::string& line, double n_bytes, Times times) const { print(line, "GB/s", n_bytes, times, peak_gbytes); }
 };
 
 void measure_peaks(Machine& machine) {
   const int n = machine.threads.n_threads();
   const MultiplyAdds loop = peak_loop(machine.stream.ops->name);
-  const Threads::Phase multiply_adds{n, multiply_adds_task, &loop};
-  machine.peak_gflops = 2e-9 * n * loop() / measure([&](int) { machine.threads.run(&multiply_adds, 1); }).best;
+  const auto peak_of = [&](const MultiplyAdds& one) {
+    const Threads::Phase multiply_adds{n, multiply_adds_task, &one};
+    return 2e-9 * n * one() / measure([&](int) { machine.threads.run(&multiply_adds, 1); }).best;
+  };
+  machine.peak_gflops = peak_of(loop);
+  const MultiplyAdds byte_loop = byte_peak_loop(machine.stream.ops->name);
+  if (byte_loop != nullptr) machine.peak_gops = peak_of(byte_loop);
   const std::vector<char> memory(2 * kRotationBytes, 1);
   const Reading reading{memory, 64 * n};
   const Threads::Phase read{reading.n_tasks, read_task, &reading};
   machine.peak_gbytes = 2e-9 * static_cast<double>(kRotationBytes) / measure([&](int) { machine.threads.run(&read, 1); }).best;
-  std::printf("%s, %d threads: peak %.1f GFLOP/s, %.1f GB/s\n", machine.stream.ops->name, n, machine.peak_gflops, machine.peak_gbytes);
+  std::printf("%s, %d threads: peak %.1f GFLOP/s, ", machine.stream.ops->name, n, machine.peak_gflops);
+  if (machine.multiplies_bytes()) std::printf("%.1f GOP/s of bytes, ", machine.peak_gops);
+  std::printf("%.1f GB/s\n", machine.peak_gbytes);
 }
 
 // ---- ops ----
@@ -192,11 +244,15 @@ void bench_gemm(Machine& machine) {
     for (int i = 1; i < n_copies; ++i) weights.push_back(weights.front());
     const std::vector<float> x = random.floats(static_cast<size_t>(c.tokens * c.cols));
     std::vector<float> out(static_cast<size_t>(c.tokens * c.rows));
-    const Times times = measure([&](int i) {
+    const double n_ops = 2.0 * c.tokens * static_cast<double>(c.rows) * static_cast<double>(c.cols);
+    const auto call = [&](int i) {
       gemm(machine.stream, {out.data(), x.data(), {weights[static_cast<size_t>(i % n_copies)].data(), c.dtype, c.rows, c.cols}, nullptr, c.tokens, false});
-    });
-    machine.print_gflops(line, 2.0 * c.tokens * static_cast<double>(c.rows) * static_cast<double>(c.cols), times);
+    };
+    const Times times = measure(call);
+    if (traits(c.dtype).block_size > 1 && machine.multiplies_bytes()) machine.print_gops(line, n_ops, times);
+    else machine.print_gflops(line, n_ops, times);
     if (c.tokens <= 32) machine.print_gbytes("  its weights", static_cast<double>(n_bytes), times);
+    if (machine.versus != nullptr) machine.print_pairs(call);
   }
 }
 
@@ -296,10 +352,11 @@ void bench_rows(Machine& machine) {
 
 int main(int n_args, char** args) {
   int n_threads = physical_cores();
-  std::string variant, filter;
+  std::string variant, filter, versus;
   for (int i = 1; i + 1 < n_args; i += 2) {
     if (std::strcmp(args[i], "--threads") == 0) n_threads = std::max(1, std::atoi(args[i + 1]));
     if (std::strcmp(args[i], "--variant") == 0) variant = args[i + 1];
+    if (std::strcmp(args[i], "--versus") == 0) versus = args[i + 1];
     if (std::strcmp(args[i], "--case") == 0) filter = args[i + 1];
     if (std::strcmp(args[i], "--clock") == 0 && std::strcmp(args[i + 1], "cpu") == 0) clock_now = cpu_seconds_now;
   }
@@ -308,6 +365,7 @@ int main(int n_args, char** args) {
   Machine machine{threads, {}, filter};
   machine.stream.ops = &choose_variant(variant);
   machine.stream.backend = &threads;
+  if (!versus.empty()) machine.versus = &choose_variant(versus);
   measure_peaks(machine);
   bench_gemm(machine);
   bench_attend(machine);

@@ -16,6 +16,7 @@ struct Variant {
 
 constexpr Variant kVariants[] = {
     // best first; the last always runs
+    {"avx512vnni", kernels_avx512vnni, kAvx512Vnni | kAvx512 | kAvx2},
     {"avx512", kernels_avx512, kAvx512 | kAvx2},
     {"avx2", kernels_avx2, kAvx2},
     {"neon", kernels_neon, kNeon},

@@ -17,6 +17,7 @@
 namespace banyan {
 namespace avx512 {
 namespace {
+constexpr const char* kVariant = "avx512";
 #include "cpu/vec_avx512.h"
 #include "cpu/kernels.inl"
 }  // namespace

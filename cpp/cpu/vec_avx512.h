@@ -1,5 +1,4 @@
 // The vector vocabulary in AVX-512: 16 lanes. Included inside the variant's namespace.
-constexpr const char* kVariant = "avx512";
 constexpr int kLanes = 16;
 // 12 tokens x 2 vectors = 24 accumulators of the 32 registers; 12 broadcasts and 2 loads feed 24 multiply-adds.
 constexpr int kTileRows = 12;
@@ -53,25 +52,28 @@ template <int kBits> BANYAN_INLINE IVec shift_right(IVec a) { return _mm512_srli
 template <int kBits> BANYAN_INLINE IVec shift_left(IVec a) { return _mm512_slli_epi32(a, kBits); }
 BANYAN_INLINE Vec to_float(IVec a) { return _mm512_cvtepi32_ps(a); }
 
-// out[c, r] = in[r, c] for kLanes x kLanes. Four columns at a time: quarter j of z[i] holds row 4j + i, so one 4x4 transposition per
-// quarter gives whole columns, and the rows arrive by cheap inserts from memory.
+// out[c, r] = in[r, c] for 16 rows and 4 columns: quarter j of z[i] holds row 4j + i, so one 4x4 transposition per quarter gives whole
+// columns, and the rows arrive by cheap inserts from memory.
+BANYAN_INLINE void transpose_columns(const float* in, int64_t in_stride, float* out, int64_t out_stride) {
+  __m512 z[4];
+  BANYAN_UNROLL
+  for (int i = 0; i < 4; ++i) {
+    const float* row = in + i * in_stride;
+    z[i] = _mm512_castps128_ps512(_mm_loadu_ps(row));
+    z[i] = _mm512_insertf32x4(z[i], _mm_loadu_ps(row + 4 * in_stride), 1);
+    z[i] = _mm512_insertf32x4(z[i], _mm_loadu_ps(row + 8 * in_stride), 2);
+    z[i] = _mm512_insertf32x4(z[i], _mm_loadu_ps(row + 12 * in_stride), 3);
+  }
+  const __m512 low01 = _mm512_unpacklo_ps(z[0], z[1]), high01 = _mm512_unpackhi_ps(z[0], z[1]);
+  const __m512 low23 = _mm512_unpacklo_ps(z[2], z[3]), high23 = _mm512_unpackhi_ps(z[2], z[3]);
+  _mm512_storeu_ps(out + 0 * out_stride, _mm512_shuffle_ps(low01, low23, 0x44));
+  _mm512_storeu_ps(out + 1 * out_stride, _mm512_shuffle_ps(low01, low23, 0xee));
+  _mm512_storeu_ps(out + 2 * out_stride, _mm512_shuffle_ps(high01, high23, 0x44));
+  _mm512_storeu_ps(out + 3 * out_stride, _mm512_shuffle_ps(high01, high23, 0xee));
+}
+
+// out[c, r] = in[r, c] for kLanes x kLanes.
 BANYAN_INLINE void transpose(const float* in, int64_t in_stride, float* out, int64_t out_stride) {
   BANYAN_UNROLL
-  for (int c = 0; c < 16; c += 4) {
-    __m512 z[4];
-    BANYAN_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      const float* row = in + i * in_stride + c;
-      z[i] = _mm512_castps128_ps512(_mm_loadu_ps(row));
-      z[i] = _mm512_insertf32x4(z[i], _mm_loadu_ps(row + 4 * in_stride), 1);
-      z[i] = _mm512_insertf32x4(z[i], _mm_loadu_ps(row + 8 * in_stride), 2);
-      z[i] = _mm512_insertf32x4(z[i], _mm_loadu_ps(row + 12 * in_stride), 3);
-    }
-    const __m512 low01 = _mm512_unpacklo_ps(z[0], z[1]), high01 = _mm512_unpackhi_ps(z[0], z[1]);
-    const __m512 low23 = _mm512_unpacklo_ps(z[2], z[3]), high23 = _mm512_unpackhi_ps(z[2], z[3]);
-    _mm512_storeu_ps(out + (c + 0) * out_stride, _mm512_shuffle_ps(low01, low23, 0x44));
-    _mm512_storeu_ps(out + (c + 1) * out_stride, _mm512_shuffle_ps(low01, low23, 0xee));
-    _mm512_storeu_ps(out + (c + 2) * out_stride, _mm512_shuffle_ps(high01, high23, 0x44));
-    _mm512_storeu_ps(out + (c + 3) * out_stride, _mm512_shuffle_ps(high01, high23, 0xee));
-  }
+  for (int c = 0; c < 16; c += 4) transpose_columns(in + c, in_stride, out + c * out_stride, out_stride);
 }

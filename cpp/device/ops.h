@@ -33,6 +33,10 @@ struct EmbedArgs { float* out; WeightView table; const int32_t* ids; int n_token
 struct NormArgs { float* out; const float* x; const float* weight; int n_rows, dim; float eps; };
 
 // out[T, rows] (+)= x[T, cols] w[rows, cols]^T + bias. bias [rows] may be null; accumulate adds to what out holds (the residual stream).
+// With weights in a block format a backend may first round x to 8 bits per block of 32, as ggml does: d = max|x| / 127 in float32, at least 2^-126,
+// and q = x * (1 / d) to nearest even; it then multiplies d * q. So each x is off by at most d / 2 of its block, and an output by at most the sum over
+// the blocks of d / 2 * sum|w|. Whether x is rounded depends on w only, never on T: prefill and decode agree. x that is not finite makes outputs of
+// its token that are not.
 struct GemmArgs { float* out; const float* x; WeightView w; const float* bias; int n_tokens; bool accumulate; };
 
 // Rotates x[T, heads, C] in place: pair (a, b) of row t turns by positions[t] * inv_freq[m], then both are multiplied by `magnitude`

@@ -13,12 +13,16 @@ inline constexpr DType kWeightTypes[] = {
 
 // ---- tests ----
 
+// What the activations are. kHuge: one element a token is 1e30; kTiny: subnormals; kSpread: blocks from 1e-38 to 1e3, with zeros of both signs.
+enum class Activations { kUniform, kZeros, kHuge, kTiny, kSpread };
+
 struct GemmCase {
   DType dtype;
   int tokens;
   int64_t rows, cols;
   bool has_bias, is_accumulated;
   int misalignment;
+  Activations activations = Activations::kUniform;
 };
 
 inline std::vector<GemmCase> gemm_cases() {
@@ -29,7 +33,7 @@ inline std::vector<GemmCase> gemm_cases() {
     const std::vector<int64_t> cols =
         is_plain ? std::vector<int64_t>{1, 3, 15, 17, 64, 255, 257} : std::vector<int64_t>{block, 3 * block, 288 / block * block + block};
     for (const int64_t n_cols : cols) {
-      for (const int tokens : {0, 1, 2, 3, 4, 7, 8, 9, 13, 49}) {
+      for (const int tokens : {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 16, 17, 49}) {
         for (const int64_t rows : {0, 1, 31, 33, 129}) {
           const int i = static_cast<int>(cases.size());
           cases.push_back({dtype, tokens, rows, n_cols, i % 3 == 1, i % 2 == 1, i % 4});
@@ -39,6 +43,15 @@ inline std::vector<GemmCase> gemm_cases() {
     cases.push_back({dtype, 1, 300, 2048, false, false, 0});
     cases.push_back({dtype, 5, 100, 1536, false, true, 2});
     cases.push_back({dtype, 200, 200, 1024, true, false, 1});
+    if (is_plain) continue;
+    cases.push_back({dtype, 1, 40, 8192, true, true, 3});    // of few tokens: whole rows
+    cases.push_back({dtype, 7, 70, 8192, false, false, 1});  // rows in pieces
+    cases.push_back({dtype, 64, 161, 2048, true, true, 2});
+    cases.push_back({dtype, 257, 130, 512 + block, false, true, 3});
+    if (dtype == DType::kQ8_0) cases.push_back({dtype, 250, 33, 20480, true, false, 0});  // x in rounds
+    for (const Activations activations : {Activations::kZeros, Activations::kHuge, Activations::kTiny, Activations::kSpread}) {
+      for (const int tokens : {1, 3, 8, 17}) cases.push_back({dtype, tokens, 35, 1024 + block, tokens == 3, tokens == 8, 1, activations});
+    }
   }
   return cases;
 }
@@ -171,6 +184,15 @@ inline std::vector<GemmBench> gemm_benches() {
   }
   for (const DType dtype : kWeightTypes) cases.push_back({dtype, 512, 2048, 2048});
   cases.push_back({DType::kF16, 128, 4096, 14336});
+  // Block formats in the shapes of a 1B Llama's layer that are not among those above.
+  for (const DType dtype : {DType::kQ8_0, DType::kQ4_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K}) {
+    for (const int tokens : {1, 8, 512}) {
+      if (tokens < 512) cases.push_back({dtype, tokens, 2048, 2048});
+      if (tokens == 512) cases.push_back({dtype, tokens, 8192, 2048});
+      cases.push_back({dtype, tokens, 2048, 8192});
+      cases.push_back({dtype, tokens, 512, 2048});
+    }
+  }
   return cases;
 }
 

@@ -18,6 +18,13 @@ struct Tally {
   int passed = 0, failed = 0;
 };
 
+// 2 naive_error + 4 roundings of the largest value. The last term covers short sums, where naive code may be exact.
+inline double tolerance_of(const std::vector<double>& oracle, double naive_error) {
+  double largest = 0;
+  for (const double value : oracle) largest = std::max(largest, std::fabs(value));
+  return 2 * naive_error + 4 * 0x1p-24 * largest + 1e-37;
+}
+
 inline double largest_difference(const std::vector<float>& a, const std::vector<double>& b) {
   double largest = 0;
   for (size_t i = 0; i < b.size(); ++i) {
@@ -40,11 +47,8 @@ struct Run {
     if (!is_right && tally.failed <= 5) std::printf("  FAILED (%s): %s\n", place.c_str(), what.c_str());
   }
 
-  // |out - oracle| <= 2 naive_error + 4 roundings of the largest value. The last term covers short sums, where naive code may be exact.
   void check_near(const std::vector<float>& out, const std::vector<double>& oracle, double naive_error, const std::string& what) {
-    double largest = 0;
-    for (const double value : oracle) largest = std::max(largest, std::fabs(value));
-    const double error = largest_difference(out, oracle), tolerance = 2 * naive_error + 4 * 0x1p-24 * largest + 1e-37;
+    const double error = largest_difference(out, oracle), tolerance = tolerance_of(oracle, naive_error);
     worst = std::max(worst, error / tolerance);
     char text[120];
     std::snprintf(text, sizeof text, ": error %.3g, tolerance %.3g, naive %.3g", error, tolerance, naive_error);
@@ -86,7 +90,7 @@ inline Tally run_suite(const char* name, Suite suite) {
       variant.failed += run.tally.failed;
       worst = std::max(worst, run.worst);
     }
-    std::printf("%-10s %-8s %6d passed %4d failed   worst error / tolerance %.2f\n", name, ops->name, variant.passed, variant.failed, worst);
+    std::printf("%-10s %-10s %6d passed %4d failed   worst error / tolerance %.2f\n", name, ops->name, variant.passed, variant.failed, worst);
     std::fflush(stdout);
     total.passed += variant.passed;
     total.failed += variant.failed;

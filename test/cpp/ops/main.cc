@@ -41,7 +41,7 @@ int main(int n_args, char** args) {
   for (const NamedOnce& once : kOnce) {
     if (!is_wanted(once.name, n_args, args)) continue;
     const Tally tally = once.suite();
-    std::printf("%-10s %-8s %6d passed %4d failed\n", once.name, "", tally.passed, tally.failed);
+    std::printf("%-10s %-10s %6d passed %4d failed\n", once.name, "", tally.passed, tally.failed);
     count(tally);
   }
   for (const Named& named : kSuites) {

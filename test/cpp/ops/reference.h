@@ -2,6 +2,7 @@
 // sets the tolerance (the kernel may be at most twice as wrong).
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -62,6 +63,18 @@ inline std::vector<double> elements(DType dtype, const uint8_t* data, int64_t ro
       values[static_cast<size_t>(r * cols + c)] = element(dtype, data + row_bytes(dtype, cols) * static_cast<size_t>(r), c);
   }
   return values;
+}
+
+// What GemmArgs lets a backend make of x: 8 bits per block of 32.
+inline std::vector<float> rounded_to_8_bits(const std::vector<float>& x) {
+  std::vector<float> rounded(x.size());
+  for (size_t first = 0; first + 32 <= x.size(); first += 32) {
+    float highest = 0;
+    for (size_t i = first; i < first + 32; ++i) highest = std::max(highest, std::fabs(x[i]));
+    const float d = std::max(highest / 127.0f, std::numeric_limits<float>::min()), inverse = 1.0f / d;
+    for (size_t i = first; i < first + 32; ++i) rounded[i] = d * std::nearbyint(x[i] * inverse);
+  }
+  return rounded;
 }
 
 // ---- ops; `Real` is the type of every intermediate result ----

@@ -1,0 +1,155 @@
+// gemm_int8: gemm of block formats with VPDPBUSD, for machines that have it. Activations are quantised once to 8 bits per block of 32, weights keep
+// their integers; sums are exact integers within a block (or 16 elements of Q6_K) and floats across blocks.
+// Few tokens go to gemm_int8_few.inl. Many tokens: a panel of weights is unpacked and transposed once, then meets all of them.
+
+constexpr int kGroupTiles = 4;          // tiles of tokens that meet a strip while both are in the first-level cache
+constexpr int64_t kTaskTiles = 16;      // at least; each task unpacks its panel again
+constexpr int64_t kInt8Cols = 1 << 18;  // beyond it x of few tokens would not fit into the shared memory
+
+// One tile of tokens times one strip: 12 integer chains; then a conversion, a product and a multiply-add a chain (Q4_K, Q5_K one more, Q6_K twice).
+// Conversions have ports of their own, so of the operations that share the two of VPDPBUSD 8 in 10 are useful (8 in 11, 8 in 12): that is the bound.
+template <DType kFormat, int kTokens> void multiply_strip(const Tile<kFormat>* BANYAN_RESTRICT x, const Strip& strip, int n_blocks,
+    float* BANYAN_RESTRICT out, int64_t out_stride, int n_cols, const float* bias, bool is_added) {
+  using Format = Int8Format<kFormat>;
+  Vec sums[kTokens][kPanelVectors];
+  BANYAN_UNROLL
+  for (int v = 0; v < kPanelVectors; ++v) {
+    const int n = std::clamp(n_cols - 16 * v, 0, 16);
+    const Vec start = bias != nullptr ? load_n(bias + 16 * v, n) : zero();
+    BANYAN_UNROLL
+    for (int t = 0; t < kTokens; ++t) sums[t][v] = is_added ? add(start, load_n(out + t * out_stride + 16 * v, n)) : start;
+  }
+  for (int b = 0; b < n_blocks; ++b, ++x) {
+    BANYAN_UNROLL
+    for (int g = 0; g < Format::kGroups; ++g) {
+      __m512i dots[kTokens][kPanelVectors];
+      BANYAN_UNROLL
+      for (int t = 0; t < kTokens; ++t) {
+        const __m512i start = Format::kHasMin ? _mm512_setzero_si512() : _mm512_set1_epi32(x->starts[g][t]);
+        BANYAN_UNROLL
+        for (int v = 0; v < kPanelVectors; ++v) dots[t][v] = start;
+      }
+      constexpr int kSteps = 8 / Format::kGroups;
+      BANYAN_UNROLL
+      for (int k = g * kSteps; k < (g + 1) * kSteps; ++k) {
+        const Bytes w[kPanelVectors] = {load_64(strip.q[b][k][0]), load_64(strip.q[b][k][1])};
+        BANYAN_UNROLL
+        for (int t = 0; t < kTokens; ++t) {
+          int32_t four;
+          std::memcpy(&four, x->q[t] + 4 * k, sizeof four);
+          const Bytes q = _mm512_set1_epi32(four);
+          BANYAN_UNROLL
+          for (int v = 0; v < kPanelVectors; ++v) dots[t][v] = _mm512_dpbusd_epi32(dots[t][v], w[v], q);
+        }
+      }
+      BANYAN_UNROLL
+      for (int v = 0; v < kPanelVectors; ++v) {
+        const Vec scales = load(strip.scales[g][b][v]);
+        BANYAN_UNROLL
+        for (int t = 0; t < kTokens; ++t) sums[t][v] = fma(mul(to_float(dots[t][v]), scales), broadcast(x->d[t]), sums[t][v]);
+        if constexpr (Format::kHasMin) {
+          const Vec minimums = load(strip.scales[1][b][v]);
+          BANYAN_UNROLL
+          for (int t = 0; t < kTokens; ++t) sums[t][v] = fma(minimums, broadcast(x->minus_sums[t]), sums[t][v]);
+        }
+      }
+    }
+  }
+  BANYAN_UNROLL
+  for (int v = 0; v < kPanelVectors; ++v) {
+    const int n = std::clamp(n_cols - 16 * v, 0, 16);
+    BANYAN_UNROLL
+    for (int t = 0; t < kTokens; ++t) store_n(out + t * out_stride + 16 * v, sums[t][v], n);
+  }
+}
+
+template <DType kFormat> using MultiplyStrip = void (*)(const Tile<kFormat>*, const Strip&, int, float*, int64_t, int, const float*, bool);
+
+template <DType kFormat> constexpr MultiplyStrip<kFormat> kMultiplyStrips[kInt8Tokens] = {multiply_strip<kFormat, 1>, multiply_strip<kFormat, 2>,
+    multiply_strip<kFormat, 3>, multiply_strip<kFormat, 4>, multiply_strip<kFormat, 5>, multiply_strip<kFormat, 6>};
+
+static_assert(kFewInt8Tokens * (kInt8Cols / 128) * sizeof(Unit<DType::kQ8_0>) <= Threads::kSharedBytes);
+static_assert(kInt8Cols / 32 * sizeof(Tile<DType::kQ6_K>) <= Threads::kSharedBytes);
+
+struct Int8Job {
+  const Stream& stream;
+  const GemmArgs& args;     // of this round's tokens
+  std::byte* x;             // tiles, memory that the phases share
+  int64_t tokens_per_tile;  // at most kInt8Tokens: as even as can be
+  int64_t n_panels, n_tiles, tiles_per_task;
+
+  int64_t n_blocks() const { return args.w.cols / 32; }
+  int n_tokens(int64_t tile) const { return static_cast<int>(std::min<int64_t>(tokens_per_tile, args.n_tokens - tile * tokens_per_tile)); }
+};
+
+template <DType kFormat> void int8_quantize_task(const Int8Job& job, int tile, std::byte*) {
+  const int64_t n_k = job.args.w.cols;
+  quantize_tile<kFormat>(
+      job.args.x + tile * job.tokens_per_tile * n_k, n_k, job.n_tokens(tile), reinterpret_cast<Tile<kFormat>*>(job.x) + tile * job.n_blocks());
+}
+
+template <DType kFormat> void int8_panel_task(const Int8Job& job, int index, std::byte* scratch) {
+  const GemmArgs& a = job.args;
+  Int8Scratch& s = *reinterpret_cast<Int8Scratch*>(scratch);
+  const auto* x = reinterpret_cast<const Tile<kFormat>*>(job.x);
+  const size_t row_stride = row_bytes(kFormat, a.w.cols);
+  const int64_t row = index % job.n_panels * kPanelRows, tile_begin = index / job.n_panels * job.tiles_per_task;
+  const int64_t tile_end = std::min(job.n_tiles, tile_begin + job.tiles_per_task);
+  const int n_rows = static_cast<int>(std::min<int64_t>(kPanelRows, a.w.rows - row));
+  const uint8_t* from = static_cast<const uint8_t*>(a.w.data) + static_cast<size_t>(row) * row_stride;
+  for (int64_t k = 0; k < a.w.cols; k += kPanelDepth) {
+    const int n_k = static_cast<int>(std::min<int64_t>(kPanelDepth, a.w.cols - k));
+    unpack_panel<kFormat>(s, from + row_bytes(kFormat, k), row_stride, n_rows, n_k);
+    for (int64_t group = tile_begin; group < tile_end; group += kGroupTiles) {
+      if (job.stream.cancelled()) return;
+      for (int r = 0; r < n_rows; r += kStripRows) {
+        const float* bias = k == 0 && a.bias != nullptr ? a.bias + row + r : nullptr;
+        for (int64_t tile = group; tile < std::min(tile_end, group + kGroupTiles); ++tile) {
+          kMultiplyStrips<kFormat>[job.n_tokens(tile) - 1](x + tile * job.n_blocks() + k / 32, s.strips[r / kStripRows], n_k / 32,
+              a.out + tile * job.tokens_per_tile * a.w.rows + row + r, a.w.rows, n_rows - r, bias, k > 0 || a.accumulate);
+        }
+      }
+    }
+  }
+}
+
+// Rounds of as many tokens as the shared memory holds.
+template <DType kFormat> void gemm_int8_many(Stream& stream, const GemmArgs& args) {
+  Threads& threads = *static_cast<Threads*>(stream.backend);
+  const int64_t tile_bytes = args.w.cols / 32 * static_cast<int64_t>(sizeof(Tile<kFormat>));
+  const int64_t most_tokens = static_cast<int64_t>(Threads::kSharedBytes) / tile_bytes * kInt8Tokens;
+  const int64_t n_rounds = ceil_div(args.n_tokens, most_tokens), tokens_per_round = round_up(ceil_div(args.n_tokens, n_rounds), kInt8Tokens);
+  for (int64_t t = 0; t < args.n_tokens && !stream.cancelled(); t += tokens_per_round) {
+    GemmArgs round = args;
+    round.x += t * args.w.cols;
+    round.out += t * args.w.rows;
+    round.n_tokens = static_cast<int>(std::min<int64_t>(tokens_per_round, args.n_tokens - t));
+    Int8Job job{stream, round, threads.shared(), 0, ceil_div(args.w.rows, kPanelRows), ceil_div(round.n_tokens, kInt8Tokens), 0};
+    job.tokens_per_tile = ceil_div(round.n_tokens, job.n_tiles);
+    const int64_t wanted = ceil_div(4 * threads.n_threads(), job.n_panels);
+    job.tiles_per_task = std::max(kTaskTiles, round_up(ceil_div(job.n_tiles, wanted), kGroupTiles));
+    const Threads::Phase phases[] = {phase<Int8Job, int8_quantize_task<kFormat>>(job, job.n_tiles),
+        phase<Int8Job, int8_panel_task<kFormat>>(job, job.n_panels * ceil_div(job.n_tiles, job.tiles_per_task))};
+    threads.run(phases, 2);
+  }
+}
+
+template <DType kFormat> void gemm_int8_of(Stream& stream, const GemmArgs& args) {
+  if (args.n_tokens <= kFewInt8Tokens) gemm_int8_few<kFormat>(stream, args);
+  else gemm_int8_many<kFormat>(stream, args);
+}
+
+inline void gemm_int8(Stream& stream, const GemmArgs& args) {
+  if (args.n_tokens <= 0 || args.w.rows <= 0) return;
+  if (args.w.cols > 0 && args.w.cols <= kInt8Cols) {
+    switch (args.w.dtype) {
+      case DType::kQ8_0: return gemm_int8_of<DType::kQ8_0>(stream, args);
+      case DType::kQ4_0: return gemm_int8_of<DType::kQ4_0>(stream, args);
+      case DType::kQ4_K: return gemm_int8_of<DType::kQ4_K>(stream, args);
+      case DType::kQ5_K: return gemm_int8_of<DType::kQ5_K>(stream, args);
+      case DType::kQ6_K: return gemm_int8_of<DType::kQ6_K>(stream, args);
+      default: break;
+    }
+  }
+  kernels_avx512()->gemm(stream, args);
+}

@@ -1,0 +1,136 @@
+// gemm_int8_few: gemm of a block format for few tokens (decoding). Rows of weights are read front to back as they lie in the file; a unit is unpacked
+// in registers and at once multiplied with all tokens. Bound by reading the weights.
+
+constexpr int kFewInt8Tokens = 8;        // above it the unpacking of gemm_int8.inl pays; 8 sums, 8 minimums and 4 vectors of weights fit in registers
+constexpr int64_t kFewInt8Rows = 512;    // of a task, at most
+constexpr int64_t kFewInt8Ahead = 8192;  // bytes; 1024 is a fifth slower
+static_assert(kFewInt8Rows * kFewInt8Tokens * sizeof(float) <= Threads::kScratchBytes);
+
+// sums[t] += one unit of weights times that of each token, lane by lane. minimums[t]: of Q4_K and Q5_K the upper lanes take the minimums' part (the
+// lower ones hold scales, which nobody wants); of Q6_K all lanes take that of the offset.
+template <DType kFormat, int kTokens>
+BANYAN_INLINE void dot_unit(const uint8_t* w, const Unit<kFormat>* x, int64_t x_stride, Vec* sums, Vec* minimums) {
+  using Format = Int8Format<kFormat>;
+  Bytes q[Format::kVectors];
+  unpack<kFormat>(w, q);
+  if constexpr (!Format::kIsK) {
+    const Vec scales = load_4_scales<kFormat>(w);
+    BANYAN_UNROLL
+    for (int t = 0; t < kTokens; ++t) {
+      const Unit<kFormat>& u = x[t * x_stride];
+      const __m512i dots = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(load_64(u.starts), q[0], load_64(u.q)), q[1], load_64(u.q + 64));
+      sums[t] = fma(to_float(dots), mul(scales, load(u.d)), sums[t]);
+    }
+  } else if constexpr (Format::kHasMin) {
+    const Vec scales_mins = load_scales_mins(w);
+    const __m512i even = _mm512_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2, 4, 4, 4, 4, 6, 6, 6, 6), odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+    BANYAN_UNROLL
+    for (int t = 0; t < kTokens; ++t) {
+      const Unit<kFormat>& u = x[t * x_stride];
+      const Vec factors = mul(scales_mins, load(u.factors));
+      minimums[t] = add(minimums[t], factors);
+      const __m512i dots_even = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(_mm512_setzero_si512(), q[0], load_64(u.q)), q[1], load_64(u.q + 64));
+      const __m512i dots_odd = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(_mm512_setzero_si512(), q[2], load_64(u.q + 128)), q[3], load_64(u.q + 192));
+      sums[t] = fma(to_float(dots_even), _mm512_permutexvar_ps(even, factors), sums[t]);
+      sums[t] = fma(to_float(dots_odd), _mm512_permutexvar_ps(odd, factors), sums[t]);
+    }
+  } else {
+    const Vec scales = load_scales_q6_k(w);
+    const __m512i first = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+    BANYAN_UNROLL
+    for (int t = 0; t < kTokens; ++t) {
+      const Unit<kFormat>& u = x[t * x_stride];
+      const Vec factors = mul(scales, load(u.d));
+      minimums[t] = fma(scales, load(u.minus_sums), minimums[t]);
+      BANYAN_UNROLL
+      for (int v = 0; v < 4; ++v) {
+        const __m512i dots = _mm512_dpbusd_epi32(_mm512_setzero_si512(), q[v], load_64(u.q + 64 * v));
+        sums[t] = fma(to_float(dots), _mm512_permutexvar_ps(_mm512_add_epi32(first, _mm512_set1_epi32(4 * v)), factors), sums[t]);
+      }
+    }
+  }
+}
+
+// out[t] += w x of n_k elements of one row. What lies `ahead` bytes on is asked for: the memory's own prefetchers keep one core short of what the
+// memory gives. A prefetch beyond the end of the weights does nothing.
+template <DType kFormat, int kTokens> void dot_units(const uint8_t* w, int64_t n_k, int64_t ahead, const void* x, int64_t x_stride, float* out) {
+  using Format = Int8Format<kFormat>;
+  const auto* units = static_cast<const Unit<kFormat>*>(x);
+  Vec sums[kTokens], minimums[kTokens];
+  BANYAN_UNROLL
+  for (int t = 0; t < kTokens; ++t) sums[t] = minimums[t] = zero();
+  for (; n_k >= Format::kElements; n_k -= Format::kElements, w += Format::kBytes, ++units) {
+    BANYAN_UNROLL
+    for (int b = 0; b < Format::kBytes; b += 64) BANYAN_PREFETCH(w + ahead + b);
+    dot_unit<kFormat, kTokens>(w, units, x_stride, sums, minimums);
+  }
+  if (n_k > 0) {
+    uint8_t rest[Format::kBytes] = {};
+    std::memcpy(rest, w, row_bytes(kFormat, n_k));
+    dot_unit<kFormat, kTokens>(rest, units, x_stride, sums, minimums);
+  }
+  BANYAN_UNROLL
+  for (int t = 0; t < kTokens; ++t) {
+    if constexpr (Format::kHasMin) minimums[t] = _mm512_maskz_mov_ps(0xff00, minimums[t]);
+    out[t] += reduce_add(add(sums[t], minimums[t]));
+  }
+}
+
+using DotUnits = void (*)(const uint8_t* w, int64_t n_k, int64_t ahead, const void* x, int64_t x_stride, float* out);
+
+template <DType kFormat> constexpr DotUnits kDotUnits[kFewInt8Tokens] = {dot_units<kFormat, 1>, dot_units<kFormat, 2>, dot_units<kFormat, 3>,
+    dot_units<kFormat, 4>, dot_units<kFormat, 5>, dot_units<kFormat, 6>, dot_units<kFormat, 7>, dot_units<kFormat, 8>};
+
+struct FewInt8Job {
+  const Stream& stream;
+  const GemmArgs& args;
+  std::byte* x;     // units, memory that the phases share
+  int64_t n_units;  // of a token
+  int64_t n_per_task;
+  int64_t depth;  // units of a row that meet all tokens at once
+};
+
+template <DType kFormat> void few_int8_quantize_task(const FewInt8Job& job, int t, std::byte*) {
+  quantize_units<kFormat>(job.args.x + t * job.args.w.cols, job.args.w.cols, reinterpret_cast<Unit<kFormat>*>(job.x) + t * job.n_units);
+}
+
+// Pieces of rows, so that x stays in the first-level cache. One token walks whole rows.
+template <DType kFormat> void few_int8_task(const FewInt8Job& job, int index, std::byte* scratch) {
+  using Format = Int8Format<kFormat>;
+  const GemmArgs& a = job.args;
+  const int64_t n_bytes = static_cast<int64_t>(row_bytes(kFormat, a.w.cols));
+  const int64_t begin = index * job.n_per_task, end = std::min(a.w.rows, begin + job.n_per_task);
+  // Whole rows follow each other in memory; pieces of rows are a row apart.
+  const int64_t piece_bytes = job.depth * Format::kBytes;
+  const int64_t ahead = job.depth >= job.n_units ? kFewInt8Ahead : ceil_div(kFewInt8Ahead, piece_bytes) * n_bytes;
+  const DotUnits dot = kDotUnits<kFormat>[a.n_tokens - 1];
+  float* sums = reinterpret_cast<float*>(scratch);  // [rows, T]
+  std::memset(sums, 0, static_cast<size_t>((end - begin) * a.n_tokens) * sizeof(float));
+  for (int64_t u = 0; u < job.n_units; u += job.depth) {
+    const int64_t n_k = std::min(job.depth * Format::kElements, a.w.cols - u * Format::kElements);
+    const uint8_t* piece = static_cast<const uint8_t*>(a.w.data) + begin * n_bytes + u * Format::kBytes;
+    for (int64_t row = begin; row < end; ++row, piece += n_bytes) {
+      dot(piece, n_k, ahead, reinterpret_cast<const Unit<kFormat>*>(job.x) + u, job.n_units, sums + (row - begin) * a.n_tokens);
+    }
+  }
+  for (int t = 0; t < a.n_tokens; ++t) {
+    for (int64_t row = begin; row < end; ++row) {
+      float& out = a.out[t * a.w.rows + row];
+      out = (a.accumulate ? out : 0.0f) + sums[(row - begin) * a.n_tokens + t] + (a.bias != nullptr ? a.bias[row] : 0.0f);
+    }
+  }
+}
+
+template <DType kFormat> void gemm_int8_few(Stream& stream, const GemmArgs& a) {
+  Threads& threads = *static_cast<Threads*>(stream.backend);
+  const int64_t n_units = ceil_div(a.w.cols, Int8Format<kFormat>::kElements), unit_bytes = sizeof(Unit<kFormat>);
+  // Four tasks a thread, but long ones: what lies ahead of a task's first rows was asked for by another thread.
+  const int64_t all_bytes = a.w.rows * static_cast<int64_t>(row_bytes(kFormat, a.w.cols));
+  const int64_t task_bytes = std::clamp<int64_t>(all_bytes / (4 * threads.n_threads()), 32 << 10, 256 << 10);
+  const int64_t n_per_task = std::clamp<int64_t>(task_bytes / static_cast<int64_t>(row_bytes(kFormat, a.w.cols)), 1, kFewInt8Rows);
+  FewInt8Job job{stream, a, threads.shared(), n_units, n_per_task, n_units};
+  if (a.n_tokens > 2) job.depth = std::max<int64_t>(4, (28 << 10) / (a.n_tokens * unit_bytes));
+  const Threads::Phase phases[] = {phase<FewInt8Job, few_int8_quantize_task<kFormat>>(job, a.n_tokens),
+      phase<FewInt8Job, few_int8_task<kFormat>>(job, ceil_div(a.w.rows, n_per_task))};
+  threads.run(phases, 2);
+}

@@ -1,0 +1,53 @@
+// AVX-512 with VNNI: Ice Lake, Zen 4 and later. The ops of avx512, but gemm of block formats multiplies integers.
+#include "cpu/kernels.h"
+
+#if defined(__x86_64__) || defined(_M_X64)
+
+#include <type_traits>
+
+#include <immintrin.h>
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni"))), apply_to = function)
+#elif defined(__GNUC__)
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // as in kernels_avx512.cc
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
+#endif
+
+namespace banyan {
+namespace avx512vnni {
+namespace {
+#include "cpu/vec_avx512.h"
+#include "cpu/tasks.inl"
+#include "cpu/int8_format.inl"
+#include "cpu/quantize_rows.inl"
+#include "cpu/gemm_int8_few.inl"
+#include "cpu/unpack_int8.inl"
+#include "cpu/gemm_int8.inl"
+}  // namespace
+}  // namespace avx512vnni
+}  // namespace banyan
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#elif defined(__GNUC__)
+#pragma GCC pop_options
+#endif
+
+const banyan::Ops* banyan::kernels_avx512vnni() {
+  static const Ops ops = [] {
+    Ops all = *kernels_avx512();
+    all.name = "avx512vnni";
+    all.gemm = avx512vnni::gemm_int8;
+    return all;
+  }();
+  return &ops;
+}
+
+#else
+
+const banyan::Ops* banyan::kernels_avx512vnni() { return nullptr; }
+
+#endif

@@ -1,0 +1,118 @@
+// quantize_rows: x as int8 in blocks of 32, once per gemm: d = max|x| / 127, q = x / d to nearest even. The same numbers for any number of tokens;
+// only their order in memory differs between many tokens (Tile) and few (Unit).
+
+struct QuantizedBlock {
+  __m128i q[2];
+  int sums[2];  // of each 16
+  float d;
+};
+
+BANYAN_INLINE int sum_16(__m128i q) {
+  const __m128i four = _mm_dpbusd_epi32(_mm_setzero_si128(), _mm_set1_epi8(1), q);
+  const __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
+}
+
+// The maximum is taken over bits: there a NaN is the largest, so it reaches d and every output.
+BANYAN_INLINE QuantizedBlock quantize_block(const float* x) {
+  const Vec a = load(x), b = load(x + 16);
+  const __m512i without_sign = _mm512_max_epu32(_mm512_slli_epi32(_mm512_castps_si512(a), 1), _mm512_slli_epi32(_mm512_castps_si512(b), 1));
+  const uint32_t highest_bits = _mm512_reduce_max_epu32(without_sign) >> 1;
+  float highest;
+  std::memcpy(&highest, &highest_bits, sizeof highest);
+  QuantizedBlock block;
+  const float d = highest / 127.0f;
+  block.d = d < std::numeric_limits<float>::min() ? std::numeric_limits<float>::min() : d;  // so that 1 / d is finite
+  const Vec inverse = broadcast(1.0f / block.d);
+  block.q[0] = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(mul(a, inverse)));
+  block.q[1] = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(mul(b, inverse)));
+  block.sums[0] = sum_16(block.q[0]);
+  block.sums[1] = sum_16(block.q[1]);
+  return block;
+}
+
+BANYAN_INLINE void store_16(void* at, __m128i q) { _mm_storeu_si128(static_cast<__m128i*>(at), q); }
+
+// ---- many tokens ----
+
+// 6 tokens x 2 vectors of 16 weight rows: 12 integer and 12 float sums of the 32 registers. 2 VPDPBUSD a cycle with a latency of 4 need 8 chains.
+constexpr int kInt8Tokens = 6;
+
+// One block of each token of a tile.
+template <DType kFormat> struct Tile {
+  int8_t q[kInt8Tokens][32];
+  float d[kInt8Tokens];
+  union {
+    int32_t starts[Int8Format<kFormat>::kGroups][kInt8Tokens];
+    float minus_sums[kInt8Tokens];  // -d sum(q), which the minimum multiplies
+  };
+};
+
+// Tokens that do not exist stay as they are: nothing reads them.
+template <DType kFormat> void quantize_tile(const float* x, int64_t n_k, int n_tokens, Tile<kFormat>* tile) {
+  using Format = Int8Format<kFormat>;
+  for (int t = 0; t < n_tokens; ++t, x += n_k) {
+    for (int64_t b = 0; b < n_k / 32; ++b) {
+      const QuantizedBlock block = quantize_block(x + 32 * b);
+      store_16(tile[b].q[t], block.q[0]);
+      store_16(tile[b].q[t] + 16, block.q[1]);
+      tile[b].d[t] = block.d;
+      if constexpr (Format::kHasMin) {
+        tile[b].minus_sums[t] = -block.d * static_cast<float>(block.sums[0] + block.sums[1]);
+      } else if constexpr (Format::kGroups == 2) {
+        tile[b].starts[0][t] = -Format::kOffset * block.sums[0];
+        tile[b].starts[1][t] = -Format::kOffset * block.sums[1];
+      } else {
+        tile[b].starts[0][t] = -Format::kOffset * (block.sums[0] + block.sums[1]);
+      }
+    }
+  }
+}
+
+// ---- few tokens ----
+
+// One unit of one token, its pieces where the vectors of weights have theirs.
+template <DType kFormat, class = void> struct Unit {  // Q8_0, Q4_0
+  int8_t q[128];
+  int32_t starts[16];  // what the sums of a vector start from
+  float d[16];         // of lane / 4
+};
+template <> struct Unit<DType::kQ6_K> {
+  int8_t q[256];
+  float d[16], minus_sums[16];  // of each 16 elements; -32 d sum(q)
+};
+template <DType kFormat> struct Unit<kFormat, std::enable_if_t<Int8Format<kFormat>::kHasMin>> {
+  int8_t q[256];
+  float factors[16];  // opposite to load_scales_mins: d of each 32 elements, then their -d sum(q)
+};
+
+// A whole row; blocks that fill up the last unit are zero.
+template <DType kFormat> void quantize_units(const float* x, int64_t n_k, Unit<kFormat>* units) {
+  using Format = Int8Format<kFormat>;
+  for (int64_t first = 0; first < n_k; first += Format::kElements, ++units) {
+    int piece_at[2 * Format::kBlocks];
+    for (int v = 0; v < Format::kVectors; ++v) {
+      for (int lane = 0; lane < 4; ++lane) piece_at[Format::piece(v, lane)] = 64 * v + 16 * lane;
+    }
+    for (int b = 0; b < Format::kBlocks; ++b) {
+      QuantizedBlock block{};
+      if (first + 32 * b < n_k) block = quantize_block(x + first + 32 * b);
+      store_16(units->q + piece_at[2 * b], block.q[0]);
+      store_16(units->q + piece_at[2 * b + 1], block.q[1]);
+      if constexpr (Format::kHasMin) {
+        units->factors[b] = block.d;
+        units->factors[8 + b] = -block.d * static_cast<float>(block.sums[0] + block.sums[1]);
+      } else if constexpr (Format::kGroups == 2) {
+        for (int h = 0; h < 2; ++h) {
+          units->d[2 * b + h] = block.d;
+          units->minus_sums[2 * b + h] = -block.d * static_cast<float>(Format::kOffset * block.sums[h]);
+        }
+      } else {
+        for (int i = 0; i < 4; ++i) {
+          units->d[4 * b + i] = block.d;
+          units->starts[4 * b + i] = i == 0 ? -Format::kOffset * (block.sums[0] + block.sums[1]) : 0;
+        }
+      }
+    }
+  }
+}
