@@ -61,7 +61,14 @@ void CachedReader::begin(Question question) {
   sequence_ = lead(question_);
   n_lead_ = sequence_.size();
   n_prompt_ = question_.prompt.size();
-  has_reported_ = false;
+  has_counted_ = false;
+}
+
+void CachedReader::count_cached(int n_past) {
+  if (has_counted_) return;
+  has_counted_ = true;
+  n_found_ = static_cast<size_t>(n_past);
+  n_cached = std::max(0, n_past - static_cast<int>(n_lead_ - n_prompt_));  // documents and begin-of-text come first
 }
 
 Pass CachedReader::local_pass(int n_past, int n, Pass::Read wanted) const {
@@ -76,8 +83,6 @@ Pass CachedReader::local_pass(int n_past, int n, Pass::Read wanted) const {
 }
 
 Pass CachedReader::make_pass(int n_past, int n, Pass::Read wanted, bool) { return local_pass(n_past, n, wanted); }
-
-void CachedReader::run(Stream& s, int n_past, int n, Pass::Read wanted, bool is_step) { upper_.run(s, make_pass(n_past, n, wanted, is_step)); }
 
 // Drops what no longer holds of the cache and makes room; the number of tokens that stay.
 int CachedReader::make_room(Stream& s) {
@@ -106,13 +111,12 @@ bool CachedReader::read(Stream& s, std::span<const int32_t> ids, Pass::Read want
   follow(ids);
   if (!advance(s, n_generated)) return false;
   const int n_past = make_room(s), n_left = static_cast<int>(sequence_.size()) - n_past;
-  if (!has_reported_) n_cached = n_past;
-  has_reported_ = true;
+  count_cached(n_past);
   const int n = wanted == Pass::Read::kAll ? n_left : std::min(n_left, kPrefillTokens);
   const bool is_complete = n == n_left;
-  run(s, n_past, n, is_complete ? wanted : Pass::Read::kNothing, is_step);
+  upper_.run(s, make_pass(n_past, n, is_complete ? wanted : Pass::Read::kNothing, is_step));
   cached_.insert(cached_.end(), sequence_.begin() + n_past, sequence_.begin() + n_past + n);
-  if (n_generated == 0) report("prefill", cached_.size() - static_cast<size_t>(n_cached), sequence_.size() - static_cast<size_t>(n_cached));
+  if (n_generated == 0) report("prefill", cached_.size() - n_found_, sequence_.size() - n_found_);
   n_logits_ = wanted == Pass::Read::kAll ? n : 1;
   return is_complete;
 }

@@ -57,7 +57,7 @@ class Reader {
   Upper& upper() { return upper_; }
   Retrieval retrieval;  // after prepare
   double select_ms = 0, encode_ms = 0;
-  int n_cached = 0;  // tokens of the run that needed no reading, documents in front included
+  int n_cached = 0;  // of the prompt's tokens, how many needed no reading
 
  protected:
   void report(const char* phase, uint64_t done, uint64_t total) const {
@@ -94,8 +94,6 @@ class CachedReader : public Reader {
   }
   // Tokens [n_past, n_past + n) of the sequence, whose predecessors are in the cache.
   virtual Pass make_pass(int n_past, int n, Pass::Read wanted, bool is_step);
-  // Reads them.
-  virtual void run(Stream& s, int n_past, int n, Pass::Read wanted, bool is_step);
   // A pass over these tokens as plain causal attention in the cache; readers add what is theirs.
   Pass local_pass(int n_past, int n, Pass::Read wanted) const;
   // What local tokens see besides each other is that of so many generated tokens.
@@ -103,14 +101,17 @@ class CachedReader : public Reader {
   // Makes it so; false: a slice was spent and more are needed. May forget().
   virtual bool advance(Stream&, size_t /*n_generated*/) { return true; }
   int make_room(Stream& s);
+  // At the first slice that reads: n_past tokens of the sequence were there.
+  void count_cached(int n_past);
 
   Cache cache_;
   std::vector<int32_t> sequence_;  // all tokens of the run that are or will be read
   std::vector<int32_t> cached_;    // whose keys and values the cache holds
   size_t n_lead_ = 0, n_prompt_ = 0;
+  size_t n_found_ = 0;  // of the sequence, when the run began
 
  private:
-  bool has_reported_ = false;
+  bool has_counted_ = false;
 };
 
 // The model's begin-of-text token, then the prompt; only the prompt if it begins with that token or the model has none.

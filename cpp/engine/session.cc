@@ -75,7 +75,7 @@ class GenerateJob : public SessionJob {
         const bool is_read = read(s, ids_.size() == 1, ms);
         result_.encode_ms = reader().encode_ms;
         result_.prefill_ms += ms - (reader().encode_ms - encoding_before);
-        result_.n_cached = std::min(reader().n_cached, result_.n_prompt);
+        result_.n_cached = reader().n_cached;
         if (!is_read) return false;
         stage_ = Stage::kDecode;
         return request_.max_tokens == 0 || choose(s, result_.prefill_ms);

@@ -43,7 +43,6 @@ void StreamingReader::forget() {
 void StreamingReader::begin(Question question) {
   CachedReader::begin(std::move(question));
   open_all(0);
-  has_reported_ = false;
 }
 
 // Makes room for n tokens: drops what none of them sees and moves the rest of the window to the front.
@@ -80,9 +79,7 @@ bool StreamingReader::read(Stream& s, std::span<const int32_t> ids, Pass::Read w
   // what a token at n_same sees must still be there
   if (n_dropped_ > 0 && n_same - (window_ - n_sinks_) + 1 < n_sinks_ + n_dropped_) forget();
   else cached_.resize(static_cast<size_t>(n_same));
-  if (!has_reported_) n_cached = static_cast<int>(cached_.size());
-  has_reported_ = true;
-
+  count_cached(static_cast<int>(cached_.size()));
   const auto n_past = static_cast<int>(cached_.size()), n_left = static_cast<int>(sequence_.size()) - n_past;
   const int n = std::min(n_left, kPieceTokens);
   const bool is_complete = n == n_left;
@@ -118,7 +115,7 @@ bool StreamingReader::read(Stream& s, std::span<const int32_t> ids, Pass::Read w
   if (n_sinks_ > 0) pass.seen.push_back(std::move(sinks));
   upper_.run(s, pass);
   cached_.insert(cached_.end(), sequence_.begin() + n_past, sequence_.begin() + n_past + n);
-  if (n_generated == 0) report("prefill", cached_.size() - static_cast<size_t>(n_cached), sequence_.size() - static_cast<size_t>(n_cached));
+  if (n_generated == 0) report("prefill", cached_.size() - n_found_, sequence_.size() - n_found_);
   n_logits_ = wanted == Pass::Read::kAll ? n : 1;
   return is_complete;
 }
