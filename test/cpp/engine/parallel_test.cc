@@ -109,13 +109,12 @@ TEST(parallel_again) {
       judge_steps(run, reader.run(documents, question), expect(toy, question), name + what);
       if (n_cached >= 0) run.equal(reader.reader().n_cached, n_cached, name + what + ": cached tokens");
     };
-    const int n_bos = bos_id >= 0 ? 1 : 0;
     ask({a, b}, first, "first", 0);
-    ask({a, b}, first, "again", n_bos + 8);
+    ask({a, b}, first, "again", 8);
     MethodQuestion longer = first;
     longer.prompt.insert(longer.prompt.end(), first.forced.begin(), first.forced.end());
     longer.prompt.push_back(3);
-    ask({a, b}, longer, "continued", n_bos + 9 + 3);
+    ask({a, b}, longer, "continued", 9 + 3);
     MethodQuestion swapped = first;
     std::swap(swapped.documents[0], swapped.documents[1]);
     ask({b, a}, swapped, "documents in another order", -1);
