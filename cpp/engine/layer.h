@@ -92,8 +92,8 @@ struct Queries {
 // One layer's part of an injected memory, the rows that attend to it, and how their queries turn towards it.
 struct InjectionView {
   int first = 0, n = 0;
-  KvView kv;        // [n_slots, G, C]
-  int n_slots = 0;  // 0: nothing is injected
+  KvView kv;                           // [n_slots, G, C]
+  int n_slots = 0;                     // 0: nothing is injected
   const int32_t* positions = nullptr;  // [n] the same number for every row (rows of the memory + 1)
   const float* inv_freq = nullptr;     // of the lower model; another table for the released one-token step
   float rope_magnitude = 1;

@@ -55,7 +55,7 @@ struct Pass {
   std::vector<Target> targets;          // of all rows
   std::vector<int32_t> rows;            // [T] where in its target
   std::vector<SeenKeys> seen;           // several groups of one row: their softmax is one. A group's rows all have one before it, or none
-  std::vector<int32_t> order;      // [T] the row that attends i-th; empty: as they come. Not with kLast.
+  std::vector<int32_t> order;           // [T] the row that attends i-th; empty: as they come. Not with kLast.
   Read read = Read::kNothing;
   const Rotation* rotation = nullptr;  // null: the model's own
 

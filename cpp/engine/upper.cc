@@ -58,7 +58,8 @@ struct Upper::Plan {
 void Upper::attend_to(Stream& s, const Layer& layer, const Pass& pass, const Plan& plan, int index, bool is_last_row_only) {
   Activations& a = e_.activations;
   const int last = plan.n - 1, skipped = is_last_row_only ? last : 0;
-  const bool is_simple = pass.seen.size() == 1 && static_cast<int>(pass.seen[0].begin.size()) == plan.n && pass.seen[0].temperature == 1 && pass.order.empty() && pass.asked == nullptr;
+  const bool is_simple = pass.seen.size() == 1 && static_cast<int>(pass.seen[0].begin.size()) == plan.n && pass.seen[0].temperature == 1 &&
+                         pass.order.empty() && pass.asked == nullptr;
   const int32_t* rows = is_last_row_only && plan.n > 1 ? indices_.at(plan.identity) + last : nullptr;
   if (is_simple && pass.seen[0].positions.empty()) {
     const SeenKeys& seen = pass.seen[0];
