@@ -18,7 +18,7 @@
       "cpp/engine/cache.cc", "cpp/engine/compress.cc", "cpp/engine/document.cc", "cpp/engine/document_file.cc",
       "cpp/engine/focus_reader.cc", "cpp/engine/full_reader.cc", "cpp/engine/kv_pool.cc", "cpp/engine/layer.cc", "cpp/engine/memory.cc",
       "cpp/engine/model.cc", "cpp/engine/node_batch.cc", "cpp/engine/parallel_reader.cc", "cpp/engine/pass.cc", "cpp/engine/reader.cc", "cpp/engine/retrieve.cc",
-      "cpp/engine/sampler.cc", "cpp/engine/scheduler.cc", "cpp/engine/selection.cc", "cpp/engine/session.cc", "cpp/engine/shared_reader.cc",
+      "cpp/engine/sampler.cc", "cpp/engine/scheduler.cc", "cpp/engine/score.cc", "cpp/engine/selection.cc", "cpp/engine/session.cc", "cpp/engine/shared_reader.cc",
       "cpp/engine/streaming_reader.cc", "cpp/engine/token_scores.cc", "cpp/engine/tree.cc", "cpp/engine/upper.cc",
       "cpp/engine/whole_chunks.cc"
     ],

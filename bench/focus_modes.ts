@@ -15,7 +15,8 @@ import { parseArgs } from 'node:util';
 import { loadModel } from '../lib/index.js';
 import { native } from '../lib/binding.js';
 import type { NativeMethodOptions, NativeModel } from '../types/native.js';
-import { npmDocs, randomFrom } from './facts.js';
+import { demoText } from '../lib/cli/demoText.js';
+import { randomFrom } from '../lib/cli/eval/random.js';
 
 const fromRoot = (path: string): string => fileURLToPath(new URL(`../${path}`, import.meta.url));
 const { values: flags } = parseArgs({
@@ -105,7 +106,7 @@ const models = { f16: await open(flags.adapter, 'f16'), q8: await open(flags.ada
 rmSync(plain, { recursive: true });
 
 await using reader = await loadModel({ model: flags.model });
-const text = await reader.tokenize(flags.text === undefined ? npmDocs() : readFileSync(flags.text, 'utf8'));
+const text = await reader.tokenize(flags.text === undefined ? demoText([]).text : readFileSync(flags.text, 'utf8'));
 const random = randomFrom(Number(flags.seed));
 const sums = new Map<string, Sums>(kModes.map(({ name }) => [name, { cost: 0, kl: 0, same: 0, nll: 0 }]));
 for (let trial = 0; trial < nTrials; trial++) {

@@ -1,6 +1,6 @@
 /** gguf_writer: GGUF files (version 3) of real shapes with random weights, for benchmarks: any size, no network, the same bytes every time. */
 import { closeSync, openSync, writeSync } from 'node:fs';
-import { randomFrom } from './facts.js';
+import { randomFrom } from '../lib/cli/eval/random.js';
 
 export type TensorType = 'F32' | 'F16' | 'BF16' | 'Q4_0' | 'Q8_0' | 'Q4_K' | 'Q6_K';
 

@@ -143,6 +143,23 @@ struct GenerateHooks {
   std::function<void(const Error* error, const GenerateResult&)> on_done;
 };
 
+// How likely given tokens are behind a prompt (perplexity, ranking of answers). They are read as the method would read them if it had generated them.
+struct ScoreRequest {
+  std::vector<int32_t> ids;      // ALL local tokens before the scored ones
+  std::vector<int32_t> targets;  // at least one
+  int64_t query_index = -1;      // SharedLLM: the token of ids whose vector selects; -1: the last
+};
+struct ScoreResult {
+  std::vector<float> log_probabilities;  // of each target, natural logarithm
+  int n_cached = 0;                      // tokens of ids that needed no reading
+};
+struct ScoreHooks {
+  CancelFlag cancel;
+  std::function<void(const char* phase, uint64_t done, uint64_t total)> on_progress;
+  std::function<void(const Retrieval&)> on_retrieval;  // once, if there are documents
+  std::function<void(const Error* error, const ScoreResult&)> on_done;
+};
+
 // Everything a conformance run compares (npm run golden). Float32 throughout.
 struct TraceRequest {
   std::vector<int32_t> ids;
@@ -188,6 +205,7 @@ class Session {
   // Most local tokens that this prompt of n_prompt tokens and its answer may have beside the documents; may be negative. Throws kEmptyDocument.
   virtual int64_t room(size_t n_prompt) const = 0;
   virtual void begin_generate(GenerateRequest request, GenerateHooks hooks) = 0;
+  virtual void begin_score(ScoreRequest request, ScoreHooks hooks) = 0;
   virtual void begin_trace(TraceRequest request, CancelFlag cancel, std::function<void(const Error*, const Trace&)> on_done) = 0;
 };
 

@@ -200,18 +200,21 @@ export async function generate(generation: Generation, signal: AbortSignal, repo
   }
 }
 
-// The explicit maxTokens must fit; the default takes what is left. `room` is what the method leaves for prompt and answer beside the documents.
+// The explicit maxTokens must fit; the default takes what is left.
 function checkWindow(promptTokens: number, maxTokens: number | undefined, room: number, window: number): number {
-  const needed = maxTokens ?? 1;
-  if (promptTokens + needed > room) {
-    const left = room === window ? `The window has ${window} tokens` : `Beside the documents there is room for ${Math.max(0, room)} tokens`;
-    throw new BanyanError(
-      'BANYAN_CONTEXT_OVERFLOW',
-      `${left}: the prompt takes ${promptTokens} and the answer ${maxTokens === undefined ? 'needs at least 1' : `may take ${maxTokens}`}`,
-      { details: { promptTokens, maxTokens: maxTokens ?? null, window, room: Math.max(0, room) } },
-    );
-  }
+  checkRoom(promptTokens, maxTokens, room, window);
   return maxTokens ?? Math.min(kDefaultMaxTokens, room - promptTokens);
+}
+
+/** `room` is what the method leaves for prompt and answer beside the documents. Throws BANYAN_CONTEXT_OVERFLOW. */
+export function checkRoom(promptTokens: number, maxTokens: number | undefined, room: number, window: number): void {
+  if (promptTokens + (maxTokens ?? 1) <= room) return;
+  const left = room === window ? `The window has ${window} tokens` : `Beside the documents there is room for ${Math.max(0, room)} tokens`;
+  throw new BanyanError(
+    'BANYAN_CONTEXT_OVERFLOW',
+    `${left}: the prompt takes ${promptTokens} and the answer ${maxTokens === undefined ? 'needs at least 1' : `may take ${maxTokens}`}`,
+    { details: { promptTokens, maxTokens: maxTokens ?? null, window, room: Math.max(0, room) } },
+  );
 }
 
 // The answer as it grows.

@@ -10,6 +10,8 @@ import type {
   Prompt,
   RetrievalEvent,
   RunResult,
+  ScoreOptions,
+  ScoreResult,
   SessionOptions,
   TokenEvent,
 } from '../types/public.js';
@@ -23,6 +25,7 @@ import { checkMethod } from './method.js';
 import { renderPrompt, type LocalTokens } from './prompt.js';
 import { Queue } from './queue.js';
 import { startRun, type Run } from './run.js';
+import { checkScoreOptions, continuationOf, score } from './scoring.js';
 
 /** The events of all runs of a session. */
 export type SessionEvents = {
@@ -53,6 +56,7 @@ export class Session extends emitterOf<SessionEvents>() {
   readonly #system: readonly Message[];
   readonly #queue = new Queue();
   readonly #runs = new Set<Run>();
+  readonly #end = new AbortController();
   #documents: readonly BanyanDocument[] = [];
   #turns: Message[] = [];
   #isDisposed = false;
@@ -155,11 +159,34 @@ export class Session extends emitterOf<SessionEvents>() {
     return run;
   }
 
+  /**
+   * How likely `continuation` is behind the prompt: the log-probability of each of its tokens, as if the session had generated them. In turn with
+   * the runs; the conversation stays as it is. A text is tokenized on its own, so begin it with the space that separates it from the prompt.
+   * Rejects with the signal's reason, TypeError, RangeError, BANYAN_DISPOSED, BANYAN_CONTEXT_OVERFLOW, BANYAN_BAD_TEMPLATE,
+   * BANYAN_UNSUPPORTED_TOKENIZER, BANYAN_OUT_OF_MEMORY.
+   */
+  async score(prompt: Prompt, continuation: string | Int32Array, options?: ScoreOptions): Promise<ScoreResult> {
+    const caller = Session.prototype.score;
+    this.#assertLive();
+    const check = new Check(caller);
+    const given = checkScoreOptions(options, check, caller);
+    const documents = this.#documents;
+    const { local } = this.#checkPrompt(prompt, given, caller);
+    const targets = continuationOf(this.#context, continuation, check, caller);
+    const signal = AbortSignal.any([this.#end.signal, ...(given.signal === undefined ? [] : [given.signal])]);
+    return this.#queue.run(signal, async () => {
+      this.#assertLive();
+      const scoring = { context: this.#context, session: this.#native, documents, prompt: await local(signal), targets: await targets(signal) };
+      return score(scoring, signal);
+    });
+  }
+
   /** Ends its runs with BANYAN_DISPOSED and frees its cache. Idempotent. */
   async dispose(): Promise<void> {
     if (!this.#isDisposed) {
       this.#isDisposed = true;
       for (const run of this.#runs) run.cancel(disposed('session'));
+      this.#end.abort(disposed('session'));
       this.#native.dispose();
     }
     await this.#queue.idle();
@@ -197,7 +224,7 @@ export class Session extends emitterOf<SessionEvents>() {
   // What the prompt adds to the conversation, and how it becomes local tokens once its turn has come.
   #checkPrompt(
     prompt: Prompt,
-    given: Partial<GenerateOptions>,
+    given: Pick<GenerateOptions, 'queryText' | 'queryIndex'>,
     caller: Caller,
   ): { turn: Message[]; local: (signal: AbortSignal) => Promise<LocalTokens> } {
     const check = new Check(caller);

@@ -158,6 +158,18 @@ export interface NativeGenerateResult {
   decodeMs: number;
 }
 
+export interface NativeScoreRequest {
+  ids: Int32Array;
+  /** At least one. */
+  targets: Int32Array;
+  queryIndex?: number;
+}
+
+export interface NativeScoreResult {
+  logprobs: Float32Array;
+  cachedTokens: number;
+}
+
 export interface NativeTraceRequest {
   ids: Int32Array;
   queryIndex?: number;
@@ -204,6 +216,8 @@ export interface NativeSession {
   room(promptTokens: number): number;
   /** Its errors carry what was done until then: `result: NativeGenerateResult`. */
   generate(request: NativeGenerateRequest, cancel: NativeCancel, onEvent: (event: NativeEvent) => void): Promise<NativeGenerateResult>;
+  /** Events: progress and retrieval. */
+  score(request: NativeScoreRequest, cancel: NativeCancel, onEvent: (event: NativeEvent) => void): Promise<NativeScoreResult>;
   trace(request: NativeTraceRequest, cancel: NativeCancel): Promise<NativeTrace>;
   dispose(): void;
 }

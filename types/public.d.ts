@@ -256,6 +256,30 @@ export interface GenerateOptions {
   onAbort?: 'throw' | 'return' | undefined;
 }
 
+export interface ScoreOptions {
+  /** As in GenerateOptions. */
+  queryText?: string | undefined;
+  /** For prompts of ids: the index of that token. Default: the last. */
+  queryIndex?: number | undefined;
+  /** Ends the job within about 100 ms. */
+  signal?: AbortSignal | undefined;
+}
+
+export interface ScoreResult {
+  /** The continuation's tokens. */
+  readonly ids: Int32Array;
+  /** Natural logarithm of each one's probability, given everything before it. */
+  readonly logprobs: Float32Array;
+  /** Their sum. */
+  readonly logprob: number;
+  /** e^(-logprob / tokens). */
+  readonly perplexity: number;
+  readonly promptTokens: number;
+  /** Of the prompt, found in the session's cache. */
+  readonly cachedTokens: number;
+  readonly retrieval: readonly DocumentRetrieval[];
+}
+
 /** A string or messages are the next turn of the conversation; ids are the whole local context and leave the conversation alone. */
 export type Prompt = string | readonly Message[] | Int32Array;
 

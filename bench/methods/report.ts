@@ -1,5 +1,5 @@
 /** report: the cells of a benchmark as Markdown tables and plots. */
-import { logLogPlot } from '../plot.js';
+import { logLogPlot } from '../../lib/cli/eval/plot.js';
 import { kQuantities, type Cells, type Quantity, type Value } from './cell.js';
 import type { Method } from './method.js';
 

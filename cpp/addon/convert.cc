@@ -174,6 +174,13 @@ Napi::Value generate_result(Napi::Env env, const GenerateResult& result) {
   return object;
 }
 
+Napi::Value score_result(Napi::Env env, const ScoreResult& result) {
+  auto object = Napi::Object::New(env);
+  object.Set("logprobs", array_of(env, result.log_probabilities));
+  object.Set("cachedTokens", number(env, result.n_cached));
+  return object;
+}
+
 Napi::Value trace_result(Napi::Env env, const Trace& trace) {
   auto object = Napi::Object::New(env);
   object.Set("logits", array_of(env, trace.logits));

@@ -14,6 +14,7 @@ LoadOptions to_load_options(const Napi::Value& value);
 DocumentOptions to_document_options(const Napi::Value& value);
 MethodOptions to_method_options(const Napi::Value& value);
 GenerateRequest to_generate_request(const Napi::Value& value);
+ScoreRequest to_score_request(const Napi::Value& value);
 TraceRequest to_trace_request(const Napi::Value& value);
 std::vector<std::pair<std::string, std::string>> to_attributes(const Napi::Value& value);
 
@@ -22,6 +23,7 @@ Napi::Value model_info(Napi::Env env, const ModelInfo& info);
 Napi::Value tokenizer_data(Napi::Env env, const TokenizerData* data);
 Napi::Value document_info(Napi::Env env, const DocumentInfo& info);
 Napi::Value generate_result(Napi::Env env, const GenerateResult& result);
+Napi::Value score_result(Napi::Env env, const ScoreResult& result);
 Napi::Value trace_result(Napi::Env env, const Trace& trace);
 
 Napi::Value progress_event(Napi::Env env, const Progress& progress);

@@ -100,6 +100,15 @@ GenerateRequest to_generate_request(const Napi::Value& value) {
   return out;
 }
 
+ScoreRequest to_score_request(const Napi::Value& value) {
+  const Options options(value, "request");
+  ScoreRequest out;
+  out.ids = to_ids(options.get("ids"), "ids");
+  out.targets = to_ids(options.get("targets"), "targets");
+  out.query_index = options.integer("queryIndex", -1, kMaxInt).value_or(-1);
+  return out;
+}
+
 TraceRequest to_trace_request(const Napi::Value& value) {
   const Options options(value, "request");
   TraceRequest out;

@@ -46,6 +46,22 @@ Napi::Value generate(SessionHandle& handle, const Args& args) {
   });
 }
 
+Napi::Value score(SessionHandle& handle, const Args& args) {
+  auto session = live(handle);
+  auto request = to_score_request(args[0]);
+  const CancelFlag cancel = handle_of<CancelHandle>(args[1]).flag;
+  return EnvData::of(args.env()).run(args.env(), args.callback(2, "onEvent"), cancel, session, [&](std::shared_ptr<Sender> sender) {
+    ScoreHooks hooks;
+    hooks.cancel = cancel;
+    hooks.on_progress = [sender](const char* phase, uint64_t done, uint64_t total) { sender->progress(phase, done, total); };
+    hooks.on_retrieval = [sender](const Retrieval& retrieval) { sender->retrieval(retrieval); };
+    hooks.on_done = [sender](const Error* error, const ScoreResult& result) {
+      sender->done(error, [result](Napi::Env env) { return score_result(env, result); });
+    };
+    session->begin_score(std::move(request), std::move(hooks));
+  });
+}
+
 Napi::Value trace(SessionHandle& handle, const Args& args) {
   auto session = live(handle);
   auto request = to_trace_request(args[0]);
@@ -71,6 +87,7 @@ void define_session(Napi::Env env) {
                                        method<SessionHandle, set_documents>("setDocuments"),
                                        method<SessionHandle, room>("room"),
                                        method<SessionHandle, generate>("generate"),
+                                       method<SessionHandle, score>("score"),
                                        method<SessionHandle, trace>("trace"),
                                        method<SessionHandle, dispose>("dispose"),
                                    });

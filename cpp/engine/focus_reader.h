@@ -16,6 +16,7 @@ class FocusReader : public CachedReader {
   int64_t room(const std::vector<std::shared_ptr<DocumentState>>& documents, size_t n_prompt) const override;
   void begin(Question question) override;
   bool prepare(Stream& s) override;
+  bool reads_ahead() const override { return !parts_.empty(); }
   void trace(Stream& s, Trace& trace, int n_steps) override;
 
  protected:

@@ -47,6 +47,8 @@ class Reader {
   // The next step of a generation as a pass that can be one with other sessions', or nothing: then read() takes it. After that pass: joined().
   virtual std::optional<Pass> join(Stream&, std::span<const int32_t> /*ids*/) { return std::nullopt; }
   virtual void joined() {}
+  // What a token sees depends on local tokens behind it too (FocusLLM's query holds all of them): generated ones must be read one by one.
+  virtual bool reads_ahead() const { return false; }
   // The wanted logits [n, V]; n is 1 for kLast, else all rows the last slice read.
   std::vector<float> logits(Stream& s) { return upper_.logits(s, n_logits_); }
   // Forgets what was computed of local tokens.

@@ -7,41 +7,14 @@
 #include "engine/full_reader.h"
 #include "engine/parallel_reader.h"
 #include "engine/sampler.h"
+#include "engine/score.h"
+#include "engine/session_job.h"
 #include "engine/shared_reader.h"
 #include "engine/streaming_reader.h"
 
 namespace banyan {
 
 namespace {
-
-// What every run of a session begins with: exclusive use, and what its method prepares.
-class SessionJob : public Job {
- public:
-  SessionJob(std::shared_ptr<SessionState> session, CancelFlag cancel) : Job(std::move(cancel)), session_(std::move(session)) {}
-  ~SessionJob() override {
-    if (has_begun_) session_->is_busy = false;
-  }
-
- protected:
-  Engine& engine() const { return *session_->engine; }
-  Reader& reader() const { return *session_->reader; }
-
-  // One slice; true when the local tokens can be read.
-  bool prepare(Stream& s, Question question) {
-    if (!has_begun_) {
-      if (session_->is_busy) throw Error(Code::kInvalidArgument, "another run of this session is still going on");
-      session_->is_busy = has_begun_ = true;
-      question.documents = session_->documents();
-      reader().begin(std::move(question));
-    }
-    return reader().prepare(s);
-  }
-
-  const std::shared_ptr<SessionState> session_;
-
- private:
-  bool has_begun_ = false;
-};
 
 class GenerateJob : public SessionJob {
  public:
@@ -275,6 +248,14 @@ void SessionState::begin_generate(GenerateRequest request, GenerateHooks hooks) 
   if (request.max_tokens < 0) throw Error(Code::kInvalidArgument, "max_tokens is negative");
   room(request.ids.size());  // refuses documents without chunks
   engine->scheduler.post(std::make_unique<GenerateJob>(shared_from_this(), std::move(request), std::move(hooks)));
+}
+
+void SessionState::begin_score(ScoreRequest request, ScoreHooks hooks) {
+  check_prompt(*engine, request.ids, request.query_index);
+  if (request.targets.empty()) throw Error(Code::kInvalidArgument, "there is no token to score");
+  engine->check_ids(request.targets);
+  room(request.ids.size());
+  engine->scheduler.post(make_score_job(shared_from_this(), std::move(request), std::move(hooks)));
 }
 
 void SessionState::begin_trace(TraceRequest request, CancelFlag cancel, std::function<void(const Error*, const Trace&)> on_done) {

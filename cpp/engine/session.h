@@ -15,6 +15,7 @@ class SessionState : public Session, public std::enable_shared_from_this<Session
   void set_documents(std::vector<std::shared_ptr<Document>> documents) override;
   int64_t room(size_t n_prompt) const override;
   void begin_generate(GenerateRequest request, GenerateHooks hooks) override;
+  void begin_score(ScoreRequest request, ScoreHooks hooks) override;
   void begin_trace(TraceRequest request, CancelFlag cancel, std::function<void(const Error*, const Trace&)> on_done) override;
 
   std::vector<std::shared_ptr<DocumentState>> documents() const;

@@ -17,6 +17,7 @@ import { ask } from './ask.js';
 import { chat } from './chat.js';
 import { compress } from './compress.js';
 import { demo } from './demo.js';
+import { addEvalCommand } from './eval/command.js';
 import { inspect } from './inspect.js';
 
 export function createProgram(): Command {
@@ -61,5 +62,6 @@ export function createProgram(): Command {
     .option('--no-plant', 'do not plant a sentence in the text')
     .action((files: string[], flags: DemoFlags) => demo(files, flags));
 
+  addEvalCommand(program);
   return program;
 }

@@ -1,0 +1,107 @@
+/** lookup: how often a planted fact is found, against the length of the document and where in it the fact stands. */
+import { BanyanError, type Model } from '../../index.js';
+import { plant, type Fact, type Task } from './facts.js';
+import type { OnCell } from './perplexity.js';
+import { randomFrom } from './random.js';
+import type { System } from './systems.js';
+
+export interface LookupSettings {
+  /** Tokens of the document. */
+  lengths: readonly number[];
+  /** 0: the fact begins the document, 1: it ends it. */
+  depths: readonly number[];
+  /** Questions a cell. */
+  trials: number;
+  seed: number;
+}
+
+export interface LookupCell {
+  system: string;
+  length: number;
+  depth: number;
+  trials: number;
+  answered: number;
+  /** SharedLLM: the fact lies in a span that is kept finest. */
+  opened: number;
+  /** SharedLLM: of all opened spans, that one has the highest score. */
+  first: number;
+}
+
+/** Every document holds one fact of each depth (a task of few keys: one document a depth); each is asked for on its own. A length that does not fit has no cell. */
+export async function lookup(
+  model: Model,
+  systems: readonly System[],
+  task: Task,
+  text: Int32Array,
+  settings: LookupSettings,
+  signal: AbortSignal,
+  onCell: OnCell,
+): Promise<LookupCell[]> {
+  const { lengths, depths, trials } = settings;
+  const together = task.keys.length >= depths.length ? [depths] : depths.map((depth) => [depth]);
+  const cells = new Map<string, LookupCell>();
+  let done = 0;
+  for (const length of lengths) {
+    const random = randomFrom(settings.seed);
+    for (let trial = 0; trial < trials; trial++) {
+      for (const group of together) {
+        const planted = await plant(model, task, text, length, group, random);
+        for (const system of systems) {
+          await ask(model, system, task, planted, (i, found) => {
+            const key = `${system.name} ${length} ${group[i]!}`;
+            const cell = cells.get(key) ?? { system: system.name, length, depth: group[i]!, trials: 0, answered: 0, opened: 0, first: 0 };
+            cells.set(key, cell);
+            cell.trials++;
+            for (const what of ['answered', 'opened', 'first'] as const) if (found[what]) cell[what]++;
+          }, signal); // prettier-ignore
+          onCell(++done, lengths.length * trials * together.length * systems.length);
+        }
+      }
+    }
+  }
+  return [...cells.values()];
+}
+
+type Found = Pick<Record<keyof LookupCell, boolean>, 'answered' | 'opened' | 'first'>;
+
+async function ask(
+  model: Model,
+  system: System,
+  task: Task,
+  { ids, facts }: { ids: Int32Array; facts: readonly Fact[] },
+  onAnswer: (fact: number, found: Found) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const question = await model.tokenize(task.stem(''));
+  const kAnswer = 12; // tokens: enough for any value, and its end
+  const method = system.method(ids.length + 4 * question.length + kAnswer, model.info.window);
+  // The window alone: what stands last in the document, as much as fits before the question.
+  const room = model.info.window - 4 * question.length - 2 * kAnswer;
+  const kept = method === null ? ids.subarray(Math.max(0, ids.length - room)) : ids;
+  const document = method === null ? null : await model.compress(kept, { method: method.name, signal });
+  try {
+    await using session = model.createSession({
+      ...{ method: method ?? 'full', template: null },
+      ...(document === null ? {} : { documents: [document] }),
+    });
+    for (const [i, { key, value, tokens }] of facts.entries()) {
+      const stem = task.stem(key);
+      const { bosId } = model.info;
+      const local = document === null ? kept : new Int32Array(0);
+      // A sentence of its own, as in the document.
+      const prompt = Int32Array.from([...(bosId === null ? [] : [bosId]), ...local, ...(await model.tokenize(local.length > 0 ? ` ${stem}` : stem))]);
+      const result = await session.generate(prompt, { maxTokens: kAnswer, temperature: 0, signal }).result;
+      const spans = result.retrieval[0]?.opened ?? [];
+      const holds = ({ tokens: [from, to] }: { tokens: readonly [number, number] }): boolean => from <= tokens[0] && tokens[1] <= to;
+      onAnswer(i, {
+        answered: new RegExp(`^\\s*${value}(?![\\p{L}\\p{N}])`, 'u').test(result.text),
+        opened: spans.some(holds),
+        first: spans[0] !== undefined && holds(spans[0]),
+      });
+    }
+  } catch (error) {
+    if (!(error instanceof BanyanError && error.code === 'BANYAN_CONTEXT_OVERFLOW')) throw error;
+  } finally {
+    await document?.dispose();
+  }
+}
