@@ -12,10 +12,10 @@
     "no_cuda_sources": ["cpp/device/no_cuda.cc"],
     "model_sources": [
       "cpp/model/adapter.cc", "cpp/model/config.cc", "cpp/model/focus_adapter.cc", "cpp/model/gguf.cc", "cpp/model/gguf_config.cc",
-      "cpp/model/huggingface.cc", "cpp/model/safetensors.cc", "cpp/model/weights.cc"
+      "cpp/model/huggingface.cc", "cpp/model/lora.cc", "cpp/model/safetensors.cc", "cpp/model/weights.cc"
     ],
     "engine_sources": [
-      "cpp/engine/cache.cc", "cpp/engine/compress.cc", "cpp/engine/document.cc", "cpp/engine/document_file.cc",
+      "cpp/engine/budget.cc", "cpp/engine/cache.cc", "cpp/engine/compress.cc", "cpp/engine/compress_nested.cc", "cpp/engine/document.cc", "cpp/engine/document_file.cc",
       "cpp/engine/focus_reader.cc", "cpp/engine/full_reader.cc", "cpp/engine/kv_pool.cc", "cpp/engine/layer.cc", "cpp/engine/memory.cc",
       "cpp/engine/model.cc", "cpp/engine/node_batch.cc", "cpp/engine/parallel_reader.cc", "cpp/engine/pass.cc", "cpp/engine/reader.cc", "cpp/engine/retrieve.cc",
       "cpp/engine/sampler.cc", "cpp/engine/scheduler.cc", "cpp/engine/score.cc", "cpp/engine/selection.cc", "cpp/engine/session.cc", "cpp/engine/shared_reader.cc",

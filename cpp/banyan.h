@@ -58,13 +58,13 @@ struct ModelInfo {
 struct DocumentInfo {
   int64_t n_tokens = 0;
   int n_chunks = 0, chunk_size = 0, depth = 0;
-  int64_t n_nodes = 0, n_nodes_encoded = 0;  // of the trees; whose slots exist
+  int64_t n_nodes = 0, n_nodes_encoded = 0;  // of the trees; whose slots exist. Nested: chunks, which are encoded as a whole
   int64_t n_slots = 0;                       // encoded so far
   int n_chunks_encoded = 0;                  // chunks all of whose keys and values exist (FocusLLM, parallel encoding)
   uint64_t n_bytes = 0;                      // all of this, in memory or mapped
 };
 
-// One encoded node of the memory of a run.
+// One encoded node of the memory of a run; under a budget of groups, a run of fine groups (level: the depth of its chunk's tree).
 struct OpenedNode {
   int document = 0;            // index into the session's documents
   int chunk = 0;               // within that document
@@ -84,6 +84,9 @@ struct Retrieval {
 // How a session reads, and the settings of its method; those of other methods are ignored.
 struct MethodOptions {
   std::optional<Method> method;  // default: ModelInfo::method
+  // SharedLLM: overrides of the adapter's budget (docs/methods.md). kInvalidArgument where its selection has no scores.
+  std::optional<int64_t> slot_budget;  // most slots injected; 0: all that were selected
+  std::optional<BudgetUnit> budget_unit;
   // FocusLLM. The defaults are exact; other values cost less and compute something else (docs/methods.md).
   int query_cap = 0;       // longest query suffix, tokens; 0: the adapter's
   int refresh_every = 1;   // candidates are computed anew for every so many tokens
@@ -191,7 +194,7 @@ class Document {
   virtual std::string attribute(const std::string& key) const = 0;            // "" if absent: what save() was given
   // Appends tokens: full chunks are indexed now (what choosing needs), a last partial chunk when it is first needed.
   virtual void begin_append(std::vector<int32_t> ids, JobHooks hooks) = 0;
-  // Indexes the partial chunk too; eager: encodes every node of every tree.
+  // Indexes the partial chunk too; eager: encodes every node of every tree (nested: the index has all of them).
   virtual void begin_complete(bool is_eager, JobHooks hooks) = 0;
   // Writes the document atomically (temporary file, sync, rename); `attributes` (tokenizer fingerprint, title, ...) go into the header.
   virtual void begin_save(std::string path, std::vector<std::pair<std::string, std::string>> attributes, JobHooks hooks) = 0;

@@ -2,7 +2,7 @@
 import type { NativeMethodOptions } from '../types/native.js';
 import type { MethodName, MethodOptions, SessionOptions } from '../types/public.js';
 import { Check } from './arguments.js';
-import { invalidType, type Caller } from './errors.js';
+import { BanyanError, invalidType, type Caller } from './errors.js';
 
 export const kMethods = ['sharedllm', 'focusllm', 'parallel', 'streaming', 'full'] as const satisfies readonly MethodName[];
 
@@ -27,6 +27,22 @@ export function checkMethod(method: SessionOptions['method'], caller: Caller): N
   const integer = (value: number | undefined, what: string, low: number): number | undefined =>
     value === undefined ? undefined : check.integer(value, `method.${what}`, low, kMaxInt);
   return { method: name, ...defined(settingsOf(method, check, integer)) };
+}
+
+/** Throws TypeError, RangeError, and BANYAN_INVALID_ARGUMENT for a session of another method. */
+export function checkBudget(
+  { slotBudget, budgetUnit }: Pick<SessionOptions, 'slotBudget' | 'budgetUnit'>,
+  method: MethodName | null,
+  caller: Caller,
+): Pick<NativeMethodOptions, 'slotBudget' | 'budgetUnit'> {
+  const check = new Check(caller);
+  const slots = slotBudget === undefined ? {} : { slotBudget: check.integer(slotBudget, 'slotBudget', 0, Number.MAX_SAFE_INTEGER) };
+  const unit = check.oneOf(budgetUnit, 'budgetUnit', ['chunk', 'group']);
+  if ((slotBudget !== undefined || unit !== undefined) && method !== 'sharedllm') {
+    const name = slotBudget === undefined ? 'budgetUnit' : 'slotBudget';
+    throw new BanyanError('BANYAN_INVALID_ARGUMENT', `${name} belongs to the method sharedllm${method === null ? '' : `, not to ${method}`}`);
+  }
+  return { ...slots, ...(unit === undefined ? {} : { budgetUnit: unit }) };
 }
 
 type Integer = (value: number | undefined, what: string, low: number) => number | undefined;

@@ -50,7 +50,7 @@ export interface DetokenizeOptions {
 
 let makeModel: (native: NativeModel, found: FoundTokenizer) => Model;
 
-const kSemantics = ['released', 'corrected', 'paper'] as const;
+const kSemantics = ['released', 'corrected', 'paper', 'nested'] as const;
 
 /**
  * Loads a model, and its adapters if there are any.
@@ -207,7 +207,8 @@ export class Model extends emitterOf<ModelEvents>() {
 
   /**
    * A new conversation. Throws TypeError, RangeError, BANYAN_DISPOSED, BANYAN_ADAPTER_MISMATCH (a method whose adapter is not loaded),
-   * BANYAN_INVALID_ARGUMENT (documents of another model; a window larger than the model's; scaled positions scaled again).
+   * BANYAN_INVALID_ARGUMENT (documents of another model; a window larger than the model's; scaled positions scaled again; a budget that the adapter's
+   * selection cannot rank).
    */
   createSession(options?: SessionOptions): Session {
     assertLive(this.#context);

@@ -21,7 +21,7 @@ import { BanyanDocument, contextOfDocument } from './document.js';
 import { emitError, emitterOf } from './emitter.js';
 import { BanyanError, callNative, disposed, invalidType, outOfRange, type Caller } from './errors.js';
 import { checkOptions, generate } from './generation.js';
-import { checkMethod } from './method.js';
+import { checkBudget, checkMethod } from './method.js';
 import { renderPrompt, type LocalTokens } from './prompt.js';
 import { Queue } from './queue.js';
 import { startRun, type Run } from './run.js';
@@ -69,15 +69,16 @@ export class Session extends emitterOf<SessionEvents>() {
     super();
     this.#context = context;
     const check = new Check(caller);
-    const given = check.options(options, ['documents', 'method', 'system', 'template']);
+    const given = check.options(options, ['documents', 'method', 'slotBudget', 'budgetUnit', 'system', 'template']);
     this.#system = given.system === undefined ? [] : [Object.freeze<Message>({ role: 'system', content: check.string(given.system, 'system') })];
     if (given.template !== undefined && given.template !== null) check.string(given.template, 'template');
     this.#template = given.template === undefined ? (context.tokenizer?.chatTemplate ?? undefined) : (given.template ?? undefined);
     if (given.system !== undefined) tokenizerOf(context);
     const method = checkMethod(given.method, caller);
     this.method = method.method ?? context.info.method;
+    const budget = checkBudget(given, this.method, caller);
     this.#documents = this.#checkDocuments(given.documents ?? [], caller);
-    this.#native = callNative(() => context.native.createSession(method));
+    this.#native = callNative(() => context.native.createSession({ ...method, ...budget }));
   }
 
   get disposed(): boolean {

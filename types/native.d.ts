@@ -15,6 +15,8 @@ export type NativeMethod = 'sharedllm' | 'focusllm' | 'parallel' | 'streaming' |
 /** Settings of other methods than the session's are ignored. Defaults and meaning: MethodOptions in cpp/banyan.h. */
 export interface NativeMethodOptions {
   method?: NativeMethod;
+  slotBudget?: number;
+  budgetUnit?: 'chunk' | 'group';
   queryCap?: number;
   refreshEvery?: number;
   refreshChunks?: number;
@@ -38,7 +40,7 @@ export interface NativeLoadOptions {
   poolType?: 'f16' | 'f32' | 'q8';
   /** Whole chunks lie in scratch files here. */
   kvDirectory?: string;
-  semantics?: 'released' | 'corrected' | 'paper';
+  semantics?: 'released' | 'corrected' | 'paper' | 'nested';
   depth?: number;
   lastP?: string;
 }
@@ -67,12 +69,15 @@ export interface NativeModelInfo {
   focus: { projections: string; chunkSize: number; queryCap: number } | null;
   /** null without a SharedLLM adapter. */
   tree: {
-    semantics: 'released' | 'corrected' | 'paper';
+    semantics: 'released' | 'corrected' | 'paper' | 'nested';
     slotKind: 'strided' | 'mean';
     injectedLayers: number;
     depth: number;
     chunkSize: number;
     retrieval: boolean;
+    positions: 'sum' | 'banded';
+    slotBudget: number; // 0: none
+    budgetUnit: 'chunk' | 'group';
     lowerShared: boolean;
   } | null;
 }

@@ -29,6 +29,12 @@ export type MethodName = 'sharedllm' | 'focusllm' | 'parallel' | 'streaming' | '
 
 export type PoolType = 'f16' | 'f32' | 'q8';
 
+/** How a chunk's tree is read; docs/formats.md tells them apart. */
+export type Semantics = 'released' | 'corrected' | 'paper' | 'nested';
+
+/** What joins a limited memory as one piece, best first: the opened nodes of a chunk, or single groups of tokens. */
+export type BudgetUnit = 'chunk' | 'group';
+
 /** SharedLLM (arXiv 2410.19318): the question opens branches of the documents' trees, which are injected. Needs its adapter. */
 export interface SharedllmMethod {
   readonly name: 'sharedllm';
@@ -88,7 +94,7 @@ export interface LoadModelOptions extends JobOptions {
   /** A directory: whole chunks' keys and values lie in nameless scratch files there, which the system may write out. Default: in memory. */
   kvDirectory?: string | undefined;
   /** How the tree is built. Default: what the adapter was trained with. */
-  semantics?: 'released' | 'corrected' | 'paper' | undefined;
+  semantics?: Semantics | undefined;
   /** Levels of a chunk's tree below its root. Default: the adapter's. */
   depth?: number | undefined;
   /** Slots that a node keeps, in the adapter's notation: '32', '0.25', '-1'. Default: the adapter's. */
@@ -136,7 +142,7 @@ export interface ModelInfo {
 }
 
 export interface TreeInfo {
-  readonly semantics: 'released' | 'corrected' | 'paper';
+  readonly semantics: Semantics;
   readonly slotKind: 'strided' | 'mean';
   /** Lowest layers of the upper model that read the memory. */
   readonly injectedLayers: number;
@@ -144,7 +150,12 @@ export interface TreeInfo {
   /** Tokens. */
   readonly chunkSize: number;
   readonly retrieval: boolean;
-  /** The compressor is the model's own lowest layers. */
+  /** How the keys of the memory are turned: by offset in the chunk plus the chunk's index, or each in its own half of the frequencies. */
+  readonly positions: 'sum' | 'banded';
+  /** Most slots that a question injects, in a session that says nothing else; 0: all that it opened. */
+  readonly slotBudget: number;
+  readonly budgetUnit: BudgetUnit;
+  /** The compressor is the model's own lowest layers, unchanged. */
   readonly lowerShared: boolean;
 }
 
@@ -170,7 +181,7 @@ export interface CompressOptions extends JobOptions {
   chunkSize?: number | undefined;
   /** Whose data are computed now; what sessions of other methods need is computed when they first ask. Default: the model's method. */
   method?: MethodName | undefined;
-  /** Encode every node of every tree now (SharedLLM). Default false: a node is encoded when a question first opens it. */
+  /** Encode every node of every tree now (SharedLLM). Default false: a node is encoded when a question first opens it. With nested semantics all are anyway. */
   eager?: boolean | undefined;
   /** Kept in saved files. Default ''. */
   title?: string | undefined;
@@ -188,7 +199,7 @@ export interface DocumentInfo {
   /** Tokens. */
   readonly chunkSize: number;
   readonly depth: number;
-  /** Of all trees. */
+  /** Of all trees; with nested semantics chunks, which are encoded as a whole. */
   readonly nodes: number;
   /** Whose slots exist. */
   readonly nodesEncoded: number;
@@ -210,6 +221,10 @@ export interface SessionOptions {
   documents?: readonly BanyanDocument[] | undefined;
   /** How the documents are read. Default: the model's method (info.method). A model without an adapter needs one named to read documents. */
   method?: MethodName | MethodOptions | undefined;
+  /** sharedllm: most slots that a question injects; 0: all that it opened. Default: the adapter's. Needs an adapter whose selection has scores. */
+  slotBudget?: number | undefined;
+  /** sharedllm: what is left out first when the budget is full. 'group' needs an adapter with nested semantics and token keys. Default: the adapter's. */
+  budgetUnit?: BudgetUnit | undefined;
   /** System prompt. Default none. */
   system?: string | undefined;
   /** Jinja chat template; null: plain text without a template. Default: the model's own, plain text if it has none. */

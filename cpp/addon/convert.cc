@@ -8,7 +8,7 @@ namespace banyan::addon {
 namespace {
 
 constexpr std::pair<Semantics, const char*> kSemantics[] = {
-    {Semantics::kReleased, "released"}, {Semantics::kCorrected, "corrected"}, {Semantics::kPaper, "paper"}};
+    {Semantics::kReleased, "released"}, {Semantics::kCorrected, "corrected"}, {Semantics::kPaper, "paper"}, {Semantics::kNested, "nested"}};
 
 const char* name_of(Semantics semantics) {
   for (const auto& [value, name] : kSemantics) {
@@ -111,6 +111,9 @@ Napi::Value model_info(Napi::Env env, const ModelInfo& info) {
   tree.Set("depth", number(env, info.tree.depth));
   tree.Set("chunkSize", number(env, info.tree.chunk_size));
   tree.Set("retrieval", Napi::Boolean::New(env, info.tree.do_retrieval));
+  tree.Set("positions", text(env, info.tree.positions == Positions::kBanded ? "banded" : "sum"));
+  tree.Set("slotBudget", number(env, static_cast<double>(info.tree.slot_budget)));
+  tree.Set("budgetUnit", text(env, info.tree.budget_unit == BudgetUnit::kGroup ? "group" : "chunk"));
   tree.Set("lowerShared", Napi::Boolean::New(env, info.is_lower_shared));
   object.Set("tree", tree);
   return object;

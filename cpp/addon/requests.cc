@@ -20,8 +20,8 @@ template <class T, size_t kCount> T choose(const std::string& text, const char* 
 }
 
 Semantics to_semantics(const std::string& text) {
-  return choose<Semantics>(
-      text, "semantics", {{"released", Semantics::kReleased}, {"corrected", Semantics::kCorrected}, {"paper", Semantics::kPaper}});
+  return choose<Semantics>(text, "semantics",
+      {{"released", Semantics::kReleased}, {"corrected", Semantics::kCorrected}, {"paper", Semantics::kPaper}, {"nested", Semantics::kNested}});
 }
 
 DType to_kv_dtype(const std::string& text) { return choose<DType>(text, "kvType", {{"f16", DType::kF16}, {"f32", DType::kF32}}); }
@@ -135,6 +135,10 @@ MethodOptions to_method_options(const Napi::Value& value) {
   const Options options(value, "options");
   MethodOptions out;
   out.method = to_method(options);
+  out.slot_budget = options.integer("slotBudget", 0, kMaxSafeInteger);
+  if (const auto unit = options.text("budgetUnit")) {
+    out.budget_unit = choose<BudgetUnit>(*unit, "budgetUnit", {{"chunk", BudgetUnit::kChunk}, {"group", BudgetUnit::kGroup}});
+  }
   out.query_cap = static_cast<int>(options.integer("queryCap", 0, kMaxInt).value_or(out.query_cap));
   out.refresh_every = static_cast<int>(options.integer("refreshEvery", 1, kMaxInt).value_or(out.refresh_every));
   out.refresh_chunks = static_cast<int>(options.integer("refreshChunks", 0, kMaxInt).value_or(out.refresh_chunks));

@@ -14,13 +14,15 @@
 namespace banyan {
 
 // Slots of one node: [M layers][keys, values][n_slots, G, C] in the model's kv type; keys rotated by their offset in the node.
+// Nested: all fine slots of the chunk, as node 1, of which those of any node are made; keys not rotated.
 struct NodeSlots {
   const std::byte* data = nullptr;  // device memory; null: not encoded yet
   int n_slots = 0;
   std::shared_ptr<const void> owner;  // keeps data alive (a batch's buffer, or a mapped file)
 };
 
-// One lower layer's keys of a chunk read as a whole: [G][n_tokens][C] in the model's kv type, rotated by their offset in the chunk.
+// One lower layer's keys of a chunk read as a whole: [G][n_tokens][C] in the model's kv type, rotated by their offset in the chunk, banded only the
+// fast pairs.
 struct TokenKeys {
   const std::byte* data = nullptr;  // device memory
   std::shared_ptr<const void> owner;
@@ -47,9 +49,9 @@ struct Chunk {
   const ChunkTree tree;
   std::vector<uint8_t> mask;  // conformance only: 1 valid, 0 padding; empty: all valid
   // What choosing needs, by the adapter's selection rule; computed together, then is_indexed.
-  std::vector<float> vectors;  // cosine: [n_compared, D] vectors of nodes 2, 3, ...
-  TokenKeys token_keys;        // token keys: of every token
-  bool is_indexed = false;
+  std::vector<float> vectors;                   // cosine: [n_compared, D] vectors of nodes 2, 3, ...
+  TokenKeys token_keys;                         // token keys: of every token
+  bool is_indexed = false;                      // nested: and has its slots
   std::vector<NodeSlots> slots;                 // by node number
   std::array<KvRows, kKvKinds> kv;              // of every token, all layers; no slab: not computed yet
   std::atomic<int> n_encoded = 0, n_slots = 0;  // nodes with slots, and these; any thread

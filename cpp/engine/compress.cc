@@ -55,7 +55,8 @@ void Compressor::index(Stream& s, const std::vector<std::shared_ptr<Chunk>>& chu
   std::vector<std::shared_ptr<Chunk>> missing;
   std::copy_if(chunks.begin(), chunks.end(), std::back_inserter(missing), [](const auto& chunk) { return !chunk->is_indexed; });
   if (missing.empty()) return;
-  if (tree_.selection == SelectionRule::kTokenKeys) compute_token_keys(s, missing);
+  if (tree_.semantics == Semantics::kNested) encode_whole(s, missing);
+  else if (tree_.selection == SelectionRule::kTokenKeys) compute_token_keys(s, missing);
   else compute_vectors(s, missing);
   for (const auto& chunk : missing) chunk->is_indexed = true;
 }
@@ -63,7 +64,7 @@ void Compressor::index(Stream& s, const std::vector<std::shared_ptr<Chunk>>& chu
 void Compressor::compute_token_keys(Stream& s, const std::vector<std::shared_ptr<Chunk>>& chunks) {
   std::vector<NodeRef> roots;
   for (const auto& chunk : chunks) roots.push_back({chunk, 1, {}});
-  const NodeBatch batch(roots, tree_);
+  const NodeBatch batch(roots);
   const int n = batch.n_rows, kv_dim = lower_.kv_dim(), head_dim = lower_.config.head_dim, heads = lower_.config.n_kv_heads;
   const size_t row = row_bytes(kv_dtype_, kv_dim);
   a_.reserve(n);
@@ -218,7 +219,7 @@ KvView Compressor::visible_keys(Stream& s, const NodeBatch& batch, const int32_t
 
 void Compressor::encode(Stream& s, const std::vector<NodeRef>& refs) {
   if (refs.empty()) return;
-  const NodeBatch batch(refs, tree_);
+  const NodeBatch batch(refs);
   const int n_layers = tree_.n_injected_layers, n_tokens = static_cast<int>(batch.ids.size());
   const bool is_mean = tree_.slot_kind == SlotKind::kMean;
   a_.reserve(std::max(n_tokens, batch.n_rows));

@@ -94,7 +94,8 @@ class CompleteJob : public DocumentJob {
       preparation_ = std::make_unique<Preparation>(*document_, chunks_);
     }
     if (preparation_->step(s)) return false;
-    if (!is_eager_ || document_->method != Method::kShared) return true;
+    // nested: the index has all slots
+    if (!is_eager_ || document_->method != Method::kShared || document_->tree.semantics == Semantics::kNested) return true;
     if (nodes_.empty()) {
       for (const auto& chunk : chunks_) {
         for (int node = chunk->tree.depth() == 0 ? 1 : 2; node <= chunk->tree.n_nodes(); ++node) nodes_.push_back({chunk, node, {}});
@@ -223,7 +224,8 @@ DocumentInfo DocumentState::info() const {
     info.n_chunks_encoded += n_kinds > 0 ? 1 : 0;
     info.n_bytes += static_cast<uint64_t>(n_kinds) * n * engine->pool_shape.token_bytes();
     if (!engine->has_adapter()) continue;
-    info.n_nodes += chunk->tree.depth() == 0 ? 1 : chunk->tree.n_nodes() - 1;  // the chunk itself is encoded only if it has no halves
+    // the chunk itself is encoded only if it has no halves; nested: only as a whole
+    info.n_nodes += chunk->tree.depth() == 0 || chunk->tree.is_nested() ? 1 : chunk->tree.n_nodes() - 1;
     info.n_nodes_encoded += chunk->n_encoded;
     info.n_slots += chunk->n_slots;
     if (method == Method::kShared) info.n_bytes += engine->compressor.index_bytes(chunk->tree);

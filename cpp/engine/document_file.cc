@@ -25,7 +25,7 @@ std::string text_of(double value) {
 // Everything that decides what slots mean, as header entries; chunk_size is the document's own.
 std::map<std::string, std::string> identity(const DocumentShape& shape) {
   const TreeConfig& t = shape.tree;
-  static constexpr const char* kSemantics[] = {"released", "corrected", "paper"};
+  static constexpr const char* kSemantics[] = {"released", "corrected", "paper", "nested"};
   return {
       {"format", kFormat},
       {"version", kVersion},
@@ -302,13 +302,17 @@ DocumentContent DocumentReader::take() {
     const auto [c, node, n_slots] = entry;
     if (c < 0 || static_cast<size_t>(c) >= content.chunks.size()) fail("tensor nodes names a chunk that is not there");
     Chunk& chunk = *content.chunks[static_cast<size_t>(c)];
-    if (node < 1 || node > chunk.tree.n_nodes() || n_slots != slot_plan(chunk.tree.span(node).size(), tree.keep).n_slots)
+    const bool is_nested = chunk.tree.is_nested();
+    if (node < 1 || node > (is_nested ? 1 : chunk.tree.n_nodes()) || n_slots != (is_nested ? chunk.tree.fine() : chunk.tree.slots(node)).n_slots)
       fail("tensor nodes holds an impossible node");
     const size_t n_bytes = static_cast<size_t>(n_slots) * shape_.slot_bytes();
     if (n_bytes > static_cast<size_t>(end - next)) fail("tensor slots is too short");
     if (chunk.slots[static_cast<size_t>(node)].data != nullptr) fail("tensor nodes names a node twice");
     chunk.set_slots(node, {next, n_slots, file_});
     next += n_bytes;
+  }
+  for (const auto& chunk : content.chunks) {
+    if (is_indexed && chunk->tree.is_nested() && chunk->slots[1].data == nullptr) fail("an indexed chunk has no slots");
   }
   return content;
 }

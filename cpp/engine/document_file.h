@@ -3,7 +3,7 @@
 //   vectors  F32 [n_compared over all chunks, D]      cosine rule, else or without an index empty
 //   keys     F16 or F32 [n_tokens * G * C]             token-keys rule, else or without an index empty; chunk by chunk [G][n][C]
 //   nodes    I32 [n_encoded, 3]     chunk, node, n_slots
-//   slots    F16 or F32 [..]        node by node: [M][keys, values][n_slots, G, C]
+//   slots    F16 or F32 [..]        node by node: [M][keys, values][n_slots, G, C]; nested: chunk by chunk (as node 1) its fine slots, keys not rotated
 //   bare_kv, prefixed_kv  U8 [..]     of every token, if all chunks have them: [L][keys, values][n_tokens, G, C] in the type kv_pool names
 //   checksum U8 [16]                hash of every byte before it
 #pragma once

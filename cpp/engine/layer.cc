@@ -70,6 +70,10 @@ void Layer::keys(Stream& s, Activations& a, int n) const {
 
 void Layer::keys_values(Stream& s, Activations& a, int n) const {
   keys(s, a, n);
+  values(s, a, n);
+}
+
+void Layer::values(Stream& s, Activations& a, int n) const {
   const Projection candidate = candidate_ == nullptr ? Projection{} : Projection{candidate_->v, candidate_->v_bias};
   project(s, a.v.as<float>(), a.normed.as<float>(), {w_.v, w_.v_bias}, candidate, n, false);
 }
@@ -164,6 +168,8 @@ void Layer::injection(Stream& s, Activations& a, const CrossWeights& cross, std:
     const int64_t first = int64_t{memory.first} * d_.q_dim();
     float *q = a.q.as<float>() + first, *mixed = a.mixed.as<float>() + first;
     rope(s, {q, memory.positions, memory.inv_freq, memory.n, c.n_heads, c.head_dim, memory.rope_magnitude, memory.is_interleaved});
+    if (memory.fast_positions != nullptr)
+      rope(s, {q, memory.fast_positions, memory.fast_freq, memory.n, c.n_heads, c.head_dim, 1.0f, memory.is_interleaved});
     inject(s, {mixed, q, memory.kv, memory.n_slots, memory.n, c.n_heads, memory.n_kv_heads, c.head_dim, scale()});
   }
   gemm(s, {a.x.as<float>(), a.mixed.as<float>(), cross.o, nullptr, n, true});

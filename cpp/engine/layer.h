@@ -92,10 +92,12 @@ struct Queries {
 // One layer's part of an injected memory, the rows that attend to it, and how their queries turn towards it.
 struct InjectionView {
   int first = 0, n = 0;
-  KvView kv;                           // [n_slots, G, C]
-  int n_slots = 0;                     // 0: nothing is injected
-  const int32_t* positions = nullptr;  // [n] the same number for every row (rows of the memory + 1)
-  const float* inv_freq = nullptr;     // of the lower model; another table for the released one-token step
+  KvView kv;                                // [n_slots, G, C]
+  int n_slots = 0;                          // 0: nothing is injected
+  const int32_t* positions = nullptr;       // [n] the same number for every row (rows of the memory + 1)
+  const float* inv_freq = nullptr;          // of the lower model; another table for the released one-token step
+  const int32_t* fast_positions = nullptr;  // banded: [n] of the fast pairs, whose table is fast_freq; inv_freq has the slow ones then
+  const float* fast_freq = nullptr;
   float rope_magnitude = 1;
   bool is_interleaved = false;
   int n_kv_heads = 0;
@@ -121,6 +123,8 @@ class Layer {
   void keys(Stream& s, Activations& a, int n) const;
   // The same, and a.v = its values.
   void keys_values(Stream& s, Activations& a, int n) const;
+  // a.v = the values of a.normed. n rows.
+  void values(Stream& s, Activations& a, int n) const;
   // Rotates keys [n, G, C] in place.
   void rotate_keys(Stream& s, float* k, const int32_t* positions, int n) const;
   // Queries from a.normed, attention over kv, output projection, residual. With queries.rows only those rows of a.x remain (compacted).

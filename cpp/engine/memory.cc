@@ -47,7 +47,7 @@ std::vector<PlacedNode> place_in_order(const std::vector<ChunkRef>& chunks, cons
     for (const SelectedNode& node : selection[c]) placed.push_back({&node, static_cast<int>(c)});
     const ChunkTree& tree = chunks[c].chunk->tree;
     std::sort(placed.begin() + static_cast<std::ptrdiff_t>(first), placed.end(),
-        [&](const PlacedNode& a, const PlacedNode& b) { return tree.span(a.node->node).begin < tree.span(b.node->node).begin; });
+        [&](const PlacedNode& a, const PlacedNode& b) { return extent_of(tree, *a.node).tokens.begin < extent_of(tree, *b.node).tokens.begin; });
   }
   return placed;
 }
@@ -56,27 +56,32 @@ std::vector<PlacedNode> place_in_order(const std::vector<ChunkRef>& chunks, cons
 
 MemoryPlan::MemoryPlan(const std::vector<ChunkRef>& chunks, const Selection& selection, const TreeConfig& config) {
   int n_rows = 0;
-  const bool is_paper = config.semantics == Semantics::kPaper;
-  const std::vector<PlacedNode> placed = is_paper ? place_in_order(chunks, selection, &n_rows) : place_in_rows(selection, config.depth, &n_rows);
+  const bool has_rows = is_authors(config.semantics);
+  const std::vector<PlacedNode> placed = has_rows ? place_in_rows(selection, config.depth, &n_rows) : place_in_order(chunks, selection, &n_rows);
+  std::vector<Extent> extents;
   std::vector<int32_t> row_of_slot;
   for (const PlacedNode& p : placed) {
-    const Chunk& chunk = *chunks[static_cast<size_t>(p.node->chunk)].chunk;
-    const int count = slot_plan(chunk.tree.span(p.node->node).size(), config.keep).n_slots;
-    entries.push_back({&chunk, p.node->node, count, p.row});
-    row_of_slot.insert(row_of_slot.end(), static_cast<size_t>(count), p.row);
-    n_slots += count;
+    extents.push_back(extent_of(chunks[static_cast<size_t>(p.node->chunk)].chunk->tree, *p.node));
+    row_of_slot.insert(row_of_slot.end(), static_cast<size_t>(extents.back().slots.n_slots), p.row);
   }
-  if (!is_paper) {  // the table of rotations has one entry per slot and is looked up by row
-    for (Entry& entry : entries) entry.position = row_of_slot[std::min(static_cast<size_t>(entry.position), row_of_slot.size() - 1)];
+  for (size_t i = 0; i < placed.size(); ++i) {
+    const auto& [node, row] = placed[i];
+    if (!node->is_taken) continue;
+    // the authors' table of rotations has one entry per slot and is looked up by row
+    const int32_t position = has_rows ? row_of_slot[std::min(static_cast<size_t>(row), row_of_slot.size() - 1)] : row;
+    entries.push_back({chunks[static_cast<size_t>(node->chunk)].chunk.get(), node->node, position, extents[i]});
+    n_slots += entries.back().n_slots();
   }
   query_position = n_rows + 1;
+  if (config.positions == Positions::kBanded) fast_query_position = config.chunk_size;
 }
 
 std::vector<uint64_t> MemoryPlan::key() const {
-  std::vector<uint64_t> key{static_cast<uint64_t>(query_position)};
+  std::vector<uint64_t> key{static_cast<uint64_t>(query_position), static_cast<uint64_t>(fast_query_position)};
   for (const Entry& entry : entries) {
     key.push_back(entry.chunk->uid);
     key.push_back(static_cast<uint64_t>(entry.node) << 32 | static_cast<uint32_t>(entry.position));
+    if (entry.node == 0) key.push_back(static_cast<uint64_t>(entry.extent.rows.begin) << 32 | static_cast<uint32_t>(entry.extent.rows.end));
   }
   return key;
 }
@@ -88,37 +93,94 @@ KvView Memory::layer(int index) const {
   return {k, k + side, kv_dtype_, kv_dim, lower_.config.head_dim};
 }
 
+// The plan's arrays in the index table.
+struct Memory::Rows {
+  Rows(const MemoryPlan& plan, Positions kind, IndexTable& table) : n_most(plan.n_slots) {
+    std::vector<int32_t> positions_in, offsets_in, begin_in, end_in;
+    for (const MemoryPlan::Entry& entry : plan.entries) {
+      const Extent& extent = entry.extent;
+      n_most = std::max(n_most, extent.rows.size());
+      for (int i = 0; i < entry.n_slots(); ++i) {
+        positions_in.push_back(entry.position);
+        offsets_in.push_back(extent.tokens.begin + i * extent.slots.step + (kind == Positions::kSum ? entry.position : 0));
+        begin_in.push_back(i * extent.rows_per_slot);
+        end_in.push_back(std::min((i + 1) * extent.rows_per_slot, extent.rows.size()));
+      }
+    }
+    std::vector<int32_t> numbers_in(static_cast<size_t>(n_most));
+    std::iota(numbers_in.begin(), numbers_in.end(), 0);
+    table.clear();
+    const size_t numbers_at = table.add(numbers_in), positions_at = table.add(positions_in), offsets_at = table.add(offsets_in),
+                 begin_at = table.add(begin_in), end_at = table.add(end_in);
+    table.upload();
+    numbers = table.at(numbers_at);
+    positions = table.at(positions_at);
+    offsets = table.at(offsets_at);
+    begin = table.at(begin_at);
+    end = table.at(end_at);
+  }
+  int n_most;                  // the number of slots, or of an entry's stored rows if larger
+  const int32_t* numbers;      // [n_most] 0, 1, ...
+  const int32_t* positions;    // [n_slots] of the entry
+  const int32_t* offsets;      // [n_slots] of the slot's first token in its chunk, plus the entry's position where positions are summed
+  const int32_t *begin, *end;  // [n_slots] stored rows of the slot, counted from its entry's first
+};
+
+// staged_ = one layer's keys (side 2 i) or values (2 i + 1) of all entries.
+void Memory::collect(Stream& s, const MemoryPlan& plan, const Rows& rows, size_t side) {
+  const int kv_dim = lower_.kv_dim();
+  const size_t row = row_bytes(kv_dtype_, kv_dim);
+  size_t slot = 0;
+  for (const MemoryPlan::Entry& entry : plan.entries) {
+    const Extent& extent = entry.extent;
+    const NodeSlots& stored = entry.chunk->slots[static_cast<size_t>(extent.stored_node)];
+    const std::byte* from = stored.data + (side * static_cast<size_t>(stored.n_slots) + static_cast<size_t>(extent.rows.begin)) * row;
+    float* to = staged_.as<float>() + slot * static_cast<size_t>(kv_dim);
+    if (tree_.slot_kind == SlotKind::kStrided || extent.rows_per_slot == 1) {
+      gather(s, {to, from, kv_dtype_, rows.begin + slot, entry.n_slots(), kv_dim});
+    } else {
+      gather(s, {rows_.as<float>(), from, kv_dtype_, rows.numbers, extent.rows.size(), kv_dim});
+      pool(s, {to, rows_.as<float>(), rows.begin + slot, rows.end + slot, entry.n_slots(), kv_dim});
+    }
+    slot += static_cast<size_t>(entry.n_slots());
+  }
+}
+
+void Memory::turn_keys(Stream& s, const Rows& rows) const {
+  const ModelConfig& c = lower_.config;
+  const Rotation& rotation = lower_.rotation;
+  const auto turn = [&](const int32_t* positions, const Buffer& frequencies, float magnitude) {
+    rope(s, {staged_.as<float>(), positions, frequencies.as<float>(), n_slots_, c.n_kv_heads, c.head_dim, magnitude, c.rope.is_interleaved});
+  };
+  // The magnitude of YaRN is in slots that were rotated in their node already.
+  if (tree_.semantics != Semantics::kNested) return turn(rows.positions, rotation.inv_freq, 1.0f);
+  if (tree_.positions == Positions::kSum) return turn(rows.offsets, rotation.inv_freq, rotation.magnitude);
+  turn(rows.offsets, rotation.fast, rotation.magnitude);
+  turn(rows.positions, rotation.slow, 1.0f);
+}
+
 void Memory::build(Stream& s, const MemoryPlan& plan) {
   const ModelConfig& c = lower_.config;
   const int kv_dim = lower_.kv_dim();
-  const size_t row = row_bytes(kv_dtype_, kv_dim);
+  const size_t row = static_cast<size_t>(kv_dim) * sizeof(float);
   n_slots_ = plan.n_slots;
   query_position_ = plan.query_position;
-  storage_.reserve(2 * static_cast<size_t>(n_layers_) * static_cast<size_t>(n_slots_) * row);
-  staged_.reserve(static_cast<size_t>(n_slots_) * static_cast<size_t>(kv_dim) * sizeof(float));
-  std::vector<int32_t> numbers(static_cast<size_t>(n_slots_)), positions;
-  std::iota(numbers.begin(), numbers.end(), 0);
-  for (const MemoryPlan::Entry& entry : plan.entries) positions.insert(positions.end(), static_cast<size_t>(entry.n_slots), entry.position);
-  indices_.clear();
-  const size_t numbers_at = indices_.add(numbers), positions_at = indices_.add(positions);
-  indices_.upload();
-
-  for (int i = 0; i < n_layers_; ++i) {
+  fast_query_position_ = plan.fast_query_position;
+  storage_.reserve(2 * static_cast<size_t>(tree_.n_injected_layers) * static_cast<size_t>(n_slots_) * row_bytes(kv_dtype_, kv_dim));
+  staged_.reserve(static_cast<size_t>(n_slots_) * row);
+  const Rows rows(plan, tree_.positions, indices_);
+  if (tree_.semantics == Semantics::kNested && tree_.slot_kind == SlotKind::kMean) {
+    int n_most = 0;  // of one entry
+    for (const MemoryPlan::Entry& entry : plan.entries) n_most = std::max(n_most, entry.extent.rows.size());
+    rows_.reserve(static_cast<size_t>(n_most) * row);
+  }
+  for (int i = 0; i < tree_.n_injected_layers; ++i) {
     const KvView to = layer(i);
     for (const bool is_key : {true, false}) {
-      size_t slot = 0;
-      for (const MemoryPlan::Entry& entry : plan.entries) {
-        const NodeSlots& slots = entry.chunk->slots[static_cast<size_t>(entry.node)];
-        const std::byte* from = slots.data + (static_cast<size_t>(i) * 2 + (is_key ? 0 : 1)) * static_cast<size_t>(entry.n_slots) * row;
-        gather(s, {staged_.as<float>() + slot * static_cast<size_t>(kv_dim), from, kv_dtype_, indices_.at(numbers_at), entry.n_slots, kv_dim});
-        slot += static_cast<size_t>(entry.n_slots);
-      }
-      // The second rotation adds to the first; the magnitude of YaRN is in the keys already.
-      if (is_key)
-        rope(s, {staged_.as<float>(), indices_.at(positions_at), lower_.rotation.inv_freq.as<float>(), n_slots_, c.n_kv_heads, c.head_dim, 1.0f,
-                    c.rope.is_interleaved});
-      store(s, {is_key ? to.k : to.v, kv_dtype_, to.row_stride, to.head_stride, staged_.as<float>(), indices_.at(numbers_at), n_slots_, c.n_kv_heads,
-                   c.head_dim});
+      collect(s, plan, rows, static_cast<size_t>(i) * 2 + (is_key ? 0 : 1));
+      if (is_key) turn_keys(s, rows);
+      store(
+          s, {is_key ? to.k : to.v, kv_dtype_, to.row_stride, to.head_stride, staged_.as<float>(), rows.numbers, n_slots_, c.n_kv_heads, c.head_dim});
     }
     check_cancelled(s);
   }

@@ -1,4 +1,4 @@
-// memory: the slots of the selected nodes of all chunks, laid out for injection; the only place where the semantics of positions differ.
+// memory: the slots of what was selected of all chunks, laid out for injection; the only place where the semantics of positions differ.
 #pragma once
 
 #include <cstdint>
@@ -9,20 +9,23 @@
 
 namespace banyan {
 
-// Where each slot goes and how far its key is turned on top of its rotation in the node.
+// Where each slot goes and how far its key is turned: on top of its rotation in the node; nested: on top of its offset in the chunk.
 struct MemoryPlan {
   struct Entry {
     const Chunk* chunk = nullptr;
-    int node = 1;
-    int n_slots = 0;
+    int node = 1;          // 0: a run of fine groups
     int32_t position = 0;  // of the second rotation
+    Extent extent;
+    int n_slots() const { return extent.slots.n_slots; }
   };
   std::vector<Entry> entries;  // in injection order
   int n_slots = 0;
-  int query_position = 0;  // rows + 1
+  int query_position = 0;       // rows + 1
+  int fast_query_position = 0;  // banded positions: of the fast pairs, the chunk size; else 0: one position for all pairs
 
-  // Paper: document order, keys turned by the chunk's index, rows = chunks. Released and corrected: rows of foreign leaves and rejected
+  // Paper and nested: document order, keys turned by the chunk's index, rows = chunks. Released and corrected: rows of foreign leaves and rejected
   // nodes, deepest first; row r is turned by the row that holds injected slot number r (sharedllm-semantics 7, 8).
+  // Nodes that are not taken have no entry; rows and rotations are as if they had. config.chunk_size: the largest of the documents'.
   MemoryPlan(const std::vector<ChunkRef>& chunks, const Selection& selection, const TreeConfig& config);
   // Equal keys mean equal memories (of one model): chunk uids, nodes and rotations.
   std::vector<uint64_t> key() const;
@@ -30,23 +33,28 @@ struct MemoryPlan {
 
 class Memory {
  public:
-  Memory(Device& device, const Decoder& lower, DType kv_dtype, int n_layers)
-      : device_(device), lower_(lower), kv_dtype_(kv_dtype), n_layers_(n_layers), storage_(device), staged_(device), indices_(device) {}
+  Memory(Device& device, const Decoder& lower, DType kv_dtype, const TreeConfig& tree)
+      : device_(device), lower_(lower), kv_dtype_(kv_dtype), tree_(tree), storage_(device), staged_(device), rows_(device), indices_(device) {}
 
-  // Gathers the nodes' slots; every node must be encoded. Throws kAborted, kOutOfMemory.
+  // Gathers the nodes' slots, or makes them of the chunks' fine slots; every node must be encoded. Throws kAborted, kOutOfMemory.
   void build(Stream& s, const MemoryPlan& plan);
   int n_slots() const { return n_slots_; }
   int query_position() const { return query_position_; }
-  KvView layer(int index) const;  // [n_slots, G, C]
+  int fast_query_position() const { return fast_query_position_; }  // 0: query_position holds for all pairs
+  KvView layer(int index) const;                                    // [n_slots, G, C]
 
  private:
+  struct Rows;
+  void collect(Stream& s, const MemoryPlan& plan, const Rows& rows, size_t side);
+  void turn_keys(Stream& s, const Rows& rows) const;
   Device& device_;
   const Decoder& lower_;
   const DType kv_dtype_;
-  const int n_layers_;
-  int n_slots_ = 0, query_position_ = 0;
+  const TreeConfig& tree_;
+  int n_slots_ = 0, query_position_ = 0, fast_query_position_ = 0;
   Buffer storage_;  // [M][keys, values][n_slots, G, C]
   Buffer staged_;   // [n_slots, G, C] float32
+  Buffer rows_;     // nested mean slots: the stored rows of one entry, float32
   IndexTable indices_;
 };
 

@@ -49,6 +49,7 @@ TreeConfig with_overrides(TreeConfig tree, const LoadOptions& options) {
   if (options.last_p) tree.keep = parse_keep(*options.last_p);
   // 2^16 leaves are more than any chunk has tokens worth keeping apart
   if (tree.depth < 1 || tree.depth > 16) throw Error(Code::kInvalidArgument, "depth must be between 1 and 16, got " + std::to_string(tree.depth));
+  if (const std::string conflict = find_conflict(tree); !conflict.empty()) throw Error(Code::kInvalidArgument, conflict);
   return tree;
 }
 

@@ -22,13 +22,13 @@ bool overlap(const std::vector<NodeRef>& refs) {
 
 }  // namespace
 
-NodeBatch::NodeBatch(const std::vector<NodeRef>& refs, const TreeConfig& config) {
+NodeBatch::NodeBatch(const std::vector<NodeRef>& refs) {
   is_union = overlap(refs);
   std::unordered_map<const Chunk*, int> first_row;  // of a chunk's tokens in ids
   for (const NodeRef& ref : refs) {
     const Chunk& chunk = *ref.chunk;
     const Span span = chunk.tree.span(ref.node);
-    const SlotPlan plan = slot_plan(span.size(), config.keep);
+    const SlotPlan plan = chunk.tree.slots(ref.node);
     if (is_union) {
       const auto [entry, is_new] = first_row.try_emplace(&chunk, static_cast<int>(ids.size()));
       if (is_new) ids.insert(ids.end(), chunk.tokens.begin(), chunk.tokens.end());

@@ -21,7 +21,7 @@ struct NodeBatch {
     int slot = 0, n_slots = 0;  // its slots among the batch's
   };
 
-  NodeBatch(const std::vector<NodeRef>& refs, const TreeConfig& config);
+  explicit NodeBatch(const std::vector<NodeRef>& refs);
 
   std::vector<Node> nodes;
   int n_rows = 0, n_slots = 0;

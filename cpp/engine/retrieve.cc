@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <tuple>
 
+#include "engine/budget.h"
 #include "engine/stopwatch.h"
 #include "engine/token_scores.h"
 
@@ -22,24 +23,35 @@ std::vector<uint8_t> mask_of_sibling(const Chunk& chunk, const SelectedNode& nod
 }  // namespace
 
 void Retrieve::begin() {
+  int chunk_size = 0;
   for (size_t d = 0; d < documents_.size(); ++d) {
     int index = 0;
     for (const auto& chunk : documents_[d]->chunks()) {
       refs_.push_back({static_cast<int>(d), index++, chunk});
       chunks_.push_back(chunk);
+      was_indexed_.push_back(chunk->is_indexed ? 1 : 0);
+      chunk_size = std::max(chunk_size, documents_[d]->tree.chunk_size);
     }
   }
+  tree_.chunk_size = chunk_size;
 }
 
 void Retrieve::select(Stream& s) {
-  if (e_.tree.do_retrieval && e_.tree.selection == SelectionRule::kTokenKeys) {
-    const TokenScores scores(*e_.device, s, e_.upper, e_.lower, e_.kv_dtype, refs_, query_vector, e_.tree.selection_heads);
-    selection_ = select_nodes(refs_, NodeScore(std::cref(scores)), e_.tree);
+  const bool takes_groups = tree_.slot_budget > 0 && tree_.budget_unit == BudgetUnit::kGroup;
+  if (tree_.do_retrieval && tree_.selection == SelectionRule::kTokenKeys) {
+    const TokenScores scores(*e_.device, s, e_.upper, e_.lower, e_.kv_dtype, refs_, query_vector, tree_);
+    selection_ = takes_groups ? select_groups(refs_, scores, tree_.slot_budget) : select_nodes(refs_, NodeScore(std::cref(scores)), tree_);
   } else {
-    selection_ = select_nodes(refs_, std::span<const float>(query_vector), e_.tree);
+    selection_ = select_nodes(refs_, std::span<const float>(query_vector), tree_);
   }
+  if (tree_.slot_budget > 0 && !takes_groups) keep_best_chunks(refs_, selection_, tree_.slot_budget);
   for (const auto& nodes : selection_) {
     for (const SelectedNode& node : nodes) {
+      if (!node.is_taken) continue;
+      if (tree_.semantics == Semantics::kNested) {  // its slots came with the index
+        if (was_indexed_[static_cast<size_t>(node.chunk)] == 0) ++n_missing_;
+        continue;
+      }
       const auto& chunk = refs_[static_cast<size_t>(node.chunk)].chunk;
       NodeRef ref{chunk, node.node, mask_of_sibling(*chunk, node)};
       if (!ref.mask.empty()) chunk->forget_slots(node.node);  // depends on the choice: never kept
@@ -73,9 +85,9 @@ bool Retrieve::step(Stream& s, Upper& upper, std::span<const int32_t> ids, int64
     case Stage::kSelect: {
       const Stopwatch watch(select_ms);
       const int64_t asking = query_index < 0 ? static_cast<int64_t>(ids.size()) - 1 : query_index;
-      if (e_.tree.do_retrieval) {
-        query_vector = e_.tree.selection == SelectionRule::kTokenKeys ? upper.cross_query(s, ids, asking, e_.tree.selection_layer)
-                                                                      : upper.query_vector(s, ids, asking);
+      if (tree_.do_retrieval) {
+        query_vector = tree_.selection == SelectionRule::kTokenKeys ? upper.cross_query(s, ids, asking, tree_.selection_layer)
+                                                                    : upper.query_vector(s, ids, asking);
       }
       select(s);
       stage_ = Stage::kEncode;
@@ -88,7 +100,7 @@ bool Retrieve::step(Stream& s, Upper& upper, std::span<const int32_t> ids, int64
       return false;
     }
     case Stage::kPlan:
-      plan_.emplace(refs_, selection_, e_.tree);
+      plan_.emplace(refs_, selection_, tree_);
       has_changed = plan_->key() != memory_key;
       stage_ = Stage::kBuild;
       return false;
@@ -105,18 +117,17 @@ bool Retrieve::step(Stream& s, Upper& upper, std::span<const int32_t> ids, int64
   result.n_nodes_encoded = static_cast<int>(n_missing_);
   for (const auto& nodes : selection_) {
     for (const SelectedNode& node : nodes) {
+      if (!node.is_taken) continue;
       const ChunkRef& ref = refs_[static_cast<size_t>(node.chunk)];
-      const Span span = ref.chunk->tree.span(node.node);
-      result.nodes.push_back({ref.document, ref.index, level_of(node.node), ref.chunk->begin + span.begin, ref.chunk->begin + span.end,
-          slot_plan(span.size(), e_.tree.keep).n_slots, node.is_leaf, node.score});
+      const auto [level, tokens, slots, stored_node, rows, rows_per_slot] = extent_of(ref.chunk->tree, node);
+      result.nodes.push_back(
+          {ref.document, ref.index, level, ref.chunk->begin + tokens.begin, ref.chunk->begin + tokens.end, slots.n_slots, node.is_leaf, node.score});
     }
   }
   std::stable_sort(result.nodes.begin(), result.nodes.end(),
       [](const OpenedNode& a, const OpenedNode& b) { return std::tie(a.document, a.begin) < std::tie(b.document, b.begin); });
   for (const MemoryPlan::Entry& entry : plan.entries) {
-    const Span span = entry.chunk->tree.span(entry.node);
-    const SlotPlan slots = slot_plan(span.size(), e_.tree.keep);
-    for (int i = 0; i < slots.n_slots; ++i) slot_positions.push_back(entry.chunk->begin + span.begin + i * slots.step);
+    for (int i = 0; i < entry.n_slots(); ++i) slot_positions.push_back(entry.chunk->begin + entry.extent.tokens.begin + i * entry.extent.slots.step);
   }
   return true;
 }

@@ -11,7 +11,9 @@ namespace banyan {
 
 class Retrieve {
  public:
-  Retrieve(Engine& engine, const std::vector<std::shared_ptr<DocumentState>>& documents) : e_(engine), documents_(documents) {}
+  // `tree`: the model's, with the session's budget.
+  Retrieve(Engine& engine, const TreeConfig& tree, const std::vector<std::shared_ptr<DocumentState>>& documents)
+      : e_(engine), tree_(tree), documents_(documents) {}
 
   struct Hooks {
     std::function<void(const char* phase, uint64_t done, uint64_t total)> on_progress;
@@ -33,10 +35,12 @@ class Retrieve {
   void begin();
   void select(Stream& s);
   Engine& e_;
+  TreeConfig tree_;  // and the largest chunk size of the documents
   const std::vector<std::shared_ptr<DocumentState>> documents_;
   Stage stage_ = Stage::kBegin;
   std::vector<ChunkRef> refs_;
   std::vector<std::shared_ptr<Chunk>> chunks_;
+  std::vector<char> was_indexed_;  // of chunks_, before this question
   Selection selection_;
   std::optional<MemoryPlan> plan_;
   std::vector<NodeRef> nodes_;

@@ -12,6 +12,14 @@ constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
 
 }  // namespace
 
+Extent extent_of(const ChunkTree& tree, const SelectedNode& node) {
+  if (node.node == 0) return {tree.depth(), tree.tokens_of(node.groups), {tree.fine().step, node.groups.size()}, 1, node.groups, 1};
+  const SlotPlan slots = tree.slots(node.node);
+  const int level = level_of(node.node);
+  if (!tree.is_nested()) return {level, tree.span(node.node), slots, node.node, {0, slots.n_slots}, 1};
+  return {level, tree.span(node.node), slots, 1, tree.groups(node.node), tree.groups_per_slot(node.node)};
+}
+
 float cosine(std::span<const float> a, std::span<const float> b) {
   constexpr double kEpsilon = 1e-6;
   double dot = 0, aa = 0, bb = 0;
@@ -46,7 +54,7 @@ Selection select_nodes(const std::vector<ChunkRef>& chunks, const NodeScore& sco
           config.semantics == Semantics::kReleased ? std::pair(scores[2 * i], scores[2 * i + 1]) : std::pair(scores[i], scores[n + i]);
       const bool is_left = left >= right;  // false without scores
       const int chosen = 2 * paths[c].node + (is_left ? 0 : 1);
-      selection[c].push_back({static_cast<int>(c), chosen ^ 1, false, is_left ? scores[n + i] : scores[i]});
+      selection[c].push_back({static_cast<int>(c), chosen ^ 1, false, is_left ? scores[n + i] : scores[i], {}, true});
       paths[c] = {chosen, is_left ? scores[i] : scores[n + i]};
     }
   }
@@ -54,9 +62,9 @@ Selection select_nodes(const std::vector<ChunkRef>& chunks, const NodeScore& sco
     const auto& [node, path_score] = paths[c];
     const float leaf_score = node == 1 && config.do_retrieval ? score(c, 1) : path_score;  // no choice was made: the whole chunk's
     if (chunks[c].chunk->tree.depth() == 0) {
-      selection[c].push_back({static_cast<int>(c), 1, true, leaf_score});
+      selection[c].push_back({static_cast<int>(c), 1, true, leaf_score, {}, true});
     } else {
-      for (const int leaf : {2 * node, 2 * node + 1}) selection[c].push_back({static_cast<int>(c), leaf, true, leaf_score});
+      for (const int leaf : {2 * node, 2 * node + 1}) selection[c].push_back({static_cast<int>(c), leaf, true, leaf_score, {}, true});
     }
   }
   return selection;

@@ -21,7 +21,20 @@ struct SelectedNode {
   int node = 1;          // heap number
   bool is_leaf = false;  // a half of the last chosen span (or a whole chunk of depth 0)
   float score = 0;       // of the node itself; leaves carry their parent's; NaN: none computed
+  Span groups = {};      // of a run of fine groups that was taken without opening nodes (then node is 0)
+  bool is_taken = true;  // false: beyond the budget, it contributes nothing
 };
+
+// Where a selected node or run lies and what it contributes.
+struct Extent {
+  int level;        // of the tree
+  Span tokens;      // within the chunk
+  SlotPlan slots;   // step in tokens
+  int stored_node;  // under which node of the chunk its slots are stored, or nested what they are made of: rows `rows`, so many for each slot
+  Span rows;
+  int rows_per_slot;
+};
+Extent extent_of(const ChunkTree& tree, const SelectedNode& node);
 
 // Per chunk the encoded nodes, which partition it: rejected halves from level 1 downwards, then the two leaves, left first.
 using Selection = std::vector<std::vector<SelectedNode>>;

@@ -210,7 +210,7 @@ std::unique_ptr<Reader> make_reader(Engine& engine, const MethodOptions& options
     throw Error(Code::kAdapterMismatch, "method " + name + " needs a " + name + " adapter; the model was loaded without one");
   }
   switch (*method) {
-    case Method::kShared: return std::make_unique<SharedReader>(engine);
+    case Method::kShared: return std::make_unique<SharedReader>(engine, options);
     case Method::kFocus: return std::make_unique<FocusReader>(engine, options);
     case Method::kParallel: return std::make_unique<ParallelReader>(engine, options);
     case Method::kStreaming: return std::make_unique<StreamingReader>(engine, options);

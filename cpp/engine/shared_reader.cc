@@ -4,6 +4,20 @@
 
 namespace banyan {
 
+namespace {
+
+TreeConfig with_budget(TreeConfig tree, const MethodOptions& options) {
+  tree.slot_budget = options.slot_budget.value_or(tree.slot_budget);
+  tree.budget_unit = options.budget_unit.value_or(tree.budget_unit);
+  if (const std::string conflict = find_conflict(tree); !conflict.empty()) throw Error(Code::kInvalidArgument, conflict);
+  return tree;
+}
+
+}  // namespace
+
+SharedReader::SharedReader(Engine& engine, const MethodOptions& options)
+    : CachedReader(engine), tree_(with_budget(engine.tree, options)), memory_(*engine.device, engine.lower, engine.kv_dtype, engine.tree) {}
+
 int64_t SharedReader::room(const std::vector<std::shared_ptr<DocumentState>>& documents, size_t n_prompt) const {
   need_chunks(documents, "SharedLLM");
   return CachedReader::room(documents, n_prompt);
@@ -11,7 +25,7 @@ int64_t SharedReader::room(const std::vector<std::shared_ptr<DocumentState>>& do
 
 void SharedReader::begin(Question question) {
   CachedReader::begin(std::move(question));
-  retrieve_.emplace(e_, question_.documents);
+  retrieve_.emplace(e_, tree_, question_.documents);
 }
 
 bool SharedReader::prepare(Stream& s) {

@@ -10,8 +10,8 @@ namespace banyan {
 
 class SharedReader : public CachedReader {
  public:
-  explicit SharedReader(Engine& engine)
-      : CachedReader(engine), memory_(*engine.device, engine.lower, engine.kv_dtype, engine.tree.n_injected_layers) {}
+  // Throws kInvalidArgument for a budget that the adapter's selection cannot rank.
+  SharedReader(Engine& engine, const MethodOptions& options);
   int64_t room(const std::vector<std::shared_ptr<DocumentState>>& documents, size_t n_prompt) const override;
   void begin(Question question) override;
   bool prepare(Stream& s) override;
@@ -22,6 +22,7 @@ class SharedReader : public CachedReader {
 
  private:
   const Memory* active() const { return memory_key_.empty() ? nullptr : &memory_; }
+  const TreeConfig tree_;  // the model's, with this session's budget
   Memory memory_;
   std::vector<uint64_t> memory_key_;  // what memory holds; empty: no documents
   std::optional<Retrieve> retrieve_;

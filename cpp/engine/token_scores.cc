@@ -8,7 +8,7 @@
 namespace banyan {
 
 TokenScores::TokenScores(Device& device, Stream& s, const Decoder& upper, const Decoder& lower, DType kv_dtype, const std::vector<ChunkRef>& chunks,
-    std::span<const float> query, std::vector<int> matching)
+    std::span<const float> query, const TreeConfig& tree)
     : chunks_(chunks) {
   const int heads = upper.config.n_heads, kv_heads = lower.config.n_kv_heads, head_dim = lower.config.head_dim, group = heads / kv_heads;
   const auto n_chunks = static_cast<int32_t>(chunks.size());
@@ -20,13 +20,18 @@ TokenScores::TokenScores(Device& device, Stream& s, const Decoder& upper, const 
     positions.push_back(n_chunks + 1 - c);  // turning the query by less is turning the chunk's keys by its index
   }
   IndexTable indices(device);
-  const size_t positions_at = indices.add(positions), zeros_at = indices.add(std::vector<int32_t>(chunks.size(), 0));
+  const size_t positions_at = indices.add(positions), fast_at = indices.add(std::vector<int32_t>(chunks.size(), tree.chunk_size)),
+               zeros_at = indices.add(std::vector<int32_t>(chunks.size(), 0));
   indices.upload();
   Buffer first(device, query.size_bytes()), turned(device, chunks.size() * query.size_bytes());
   device.to_device(first.as<float>(), query.data(), query.size_bytes());
   gather(s, {turned.as<float>(), first.as<float>(), DType::kF32, indices.at(zeros_at), n_chunks, static_cast<int64_t>(query.size())});
-  rope(s, {turned.as<float>(), indices.at(positions_at), lower.rotation.inv_freq.as<float>(), n_chunks, heads, head_dim, lower.rotation.magnitude,
-              lower.config.rope.is_interleaved});
+  const auto turn = [&](size_t at, const Buffer& frequencies, float magnitude) {
+    rope(s, {turned.as<float>(), indices.at(at), frequencies.as<float>(), n_chunks, heads, head_dim, magnitude, lower.config.rope.is_interleaved});
+  };
+  const bool is_banded = tree.positions == Positions::kBanded;
+  turn(positions_at, is_banded ? lower.rotation.slow : lower.rotation.inv_freq, lower.rotation.magnitude);
+  if (is_banded) turn(fast_at, lower.rotation.fast, 1.0f);
 
   // products per chunk, [H, n]: a kv head's keys are a matrix, the query heads that read it are its rows of input
   Buffer products(device, n_tokens * static_cast<size_t>(heads) * sizeof(float));
@@ -45,6 +50,7 @@ TokenScores::TokenScores(Device& device, Stream& s, const Decoder& upper, const 
   device.to_host(host.data(), products.as<float>(), host.size() * sizeof(float));
 
   scores_.assign(n_tokens, -std::numeric_limits<float>::infinity());
+  std::vector<int> matching = tree.selection_heads;
   if (matching.empty()) {
     matching.resize(static_cast<size_t>(heads));
     std::iota(matching.begin(), matching.end(), 0);
@@ -65,8 +71,7 @@ TokenScores::TokenScores(Device& device, Stream& s, const Decoder& upper, const 
   }
 }
 
-float TokenScores::operator()(size_t chunk, int node) const {
-  const Span span = chunks_[chunk].chunk->tree.span(node);
+float TokenScores::best(size_t chunk, Span span) const {
   const auto first = scores_.begin() + static_cast<std::ptrdiff_t>(begin_[chunk]);
   return *std::max_element(first + span.begin, first + span.end);
 }

@@ -14,12 +14,15 @@ namespace banyan {
 
 class TokenScores {
  public:
-  // query [H, C], unrotated; `matching` names the heads that count, empty: all. All chunks must be indexed. Throws kAborted, kOutOfMemory.
+  // query [H, C], unrotated; the tree names the heads that count, and how keys turn (chunk_size: the largest of the documents'). All chunks must be
+  // indexed. Throws kAborted, kOutOfMemory.
   TokenScores(Device& device, Stream& s, const Decoder& upper, const Decoder& lower, DType kv_dtype, const std::vector<ChunkRef>& chunks,
-      std::span<const float> query, std::vector<int> matching);
+      std::span<const float> query, const TreeConfig& tree);
 
   // Best token of the node, in standard deviations above the mean of all tokens.
-  float operator()(size_t chunk, int node) const;
+  float operator()(size_t chunk, int node) const { return best(chunk, chunks_[chunk].chunk->tree.span(node)); }
+  // The same of any tokens of a chunk.
+  float best(size_t chunk, Span tokens) const;
 
  private:
   const std::vector<ChunkRef>& chunks_;

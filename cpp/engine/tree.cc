@@ -16,11 +16,15 @@ SlotPlan slot_plan(int n_tokens, const Keep& keep) {
 
 ChunkTree::ChunkTree(int n_tokens, const TreeConfig& config) : n_tokens_(n_tokens) {
   depth_ = std::min(config.depth, static_cast<int>(std::bit_width(static_cast<unsigned>(n_tokens))) - 1);
-  drops_odd_ = config.semantics != Semantics::kPaper;
+  keep_ = config.keep;
+  drops_odd_ = is_authors(config.semantics);
+  if (config.semantics != Semantics::kNested) return;
+  // A group is no longer than floor(n / 2^depth), so there are at least 2^depth of them: every leaf has one.
+  fine_.step = slot_plan(n_tokens >> depth_, keep_).step;
+  fine_.n_slots = (n_tokens + fine_.step - 1) / fine_.step;
 }
 
-Span ChunkTree::span(int node) const {
-  Span span{0, n_tokens_};
+Span ChunkTree::halve(Span span, int node) const {
   const int level = level_of(node);
   for (int l = 0; l < level; ++l) {  // walk from the root: bit l of the path, most significant first
     if (drops_odd_ && l == depth_ - 1 && span.size() % 2 != 0) --span.end;
@@ -31,9 +35,19 @@ Span ChunkTree::span(int node) const {
   return span;
 }
 
+Span ChunkTree::tokens_of(Span groups) const { return {groups.begin * fine_.step, std::min(groups.end * fine_.step, n_tokens_)}; }
+
+Span ChunkTree::span(int node) const { return is_nested() ? tokens_of(groups(node)) : halve({0, n_tokens_}, node); }
+
+SlotPlan ChunkTree::slots(int node) const {
+  if (!is_nested()) return slot_plan(span(node).size(), keep_);
+  const int n_groups = groups_per_slot(node);
+  return {n_groups * fine_.step, (groups(node).size() + n_groups - 1) / n_groups};
+}
+
 void check_chunk_size(int chunk_size, const TreeConfig& config) {
   if (chunk_size < 1) throw Error(Code::kInvalidArgument, "chunk size must be at least 1 token, got " + std::to_string(chunk_size));
-  if (config.semantics == Semantics::kPaper) return;
+  if (!is_authors(config.semantics)) return;
   const int unit = 1 << (config.depth - 1);
   if (chunk_size % unit != 0) {
     throw Error(Code::kInvalidArgument, "chunk size " + std::to_string(chunk_size) +

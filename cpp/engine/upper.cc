@@ -33,12 +33,14 @@ struct Upper::Plan {
     positions = table.add(pass.positions);
     rows = table.add(pass.rows);
     identity = table.add(count_up(n));
-    std::vector<int32_t> query_positions(static_cast<size_t>(n), 0);
+    std::vector<int32_t> query_positions(static_cast<size_t>(n), 0), fast_positions(static_cast<size_t>(n), 0);
     for (const Pass::Injected& part : pass.injected) {
       std::fill_n(query_positions.begin() + part.first, part.n, part.memory->query_position());
+      std::fill_n(fast_positions.begin() + part.first, part.n, part.memory->fast_query_position());
       n_slots += part.memory->n_slots();
     }
     cross = table.add(query_positions);
+    cross_fast = table.add(fast_positions);
     candidate_rows = table.add(pass.candidate_rows);
     std::vector<int32_t> inverse(pass.order.size());
     for (size_t i = 0; i < pass.order.size(); ++i) inverse[static_cast<size_t>(pass.order[i])] = static_cast<int32_t>(i);
@@ -49,7 +51,7 @@ struct Upper::Plan {
     table.upload();
   }
   const int n;
-  size_t ids, positions, rows, identity, cross, candidate_rows, order, place;
+  size_t ids, positions, rows, identity, cross, cross_fast, candidate_rows, order, place;
   std::vector<Group> groups;
   int64_t n_slots = 0;  // of all memories
 };
@@ -97,9 +99,10 @@ void Upper::attend_to(Stream& s, const Layer& layer, const Pass& pass, const Pla
   layer.attention(s, a, queries);
 }
 
-// Of the cross queries: the lower model's; for the released one-token step entry R + 1 of its angle vector, for every pair.
+// Of the cross queries: the lower model's, banded its slow half; for the released one-token step entry R + 1 of its angle vector, for every pair.
 const float* Upper::cross_frequencies(const Pass& pass) {
-  const float* frequencies = e_.lower.rotation.inv_freq.as<float>();
+  const Rotation& rotation = e_.lower.rotation;
+  const float* frequencies = (e_.tree.positions == Positions::kBanded ? rotation.slow : rotation.inv_freq).as<float>();
   if (!pass.is_released_step) return frequencies;
   std::vector<float> table(static_cast<size_t>(e_.upper.config.head_dim / 2));
   e_.device->to_host(table.data(), frequencies, table.size() * sizeof(float));
@@ -143,12 +146,14 @@ void Upper::run(Stream& s, const Pass& pass) {
     const int n_rows = is_last_row_only ? 1 : n;
     if (is_injected && i < e_.tree.n_injected_layers) {
       const ModelConfig& lower = e_.lower.config;
+      const bool is_banded = e_.tree.positions == Positions::kBanded;
       std::vector<InjectionView> views;
       int next = 0;  // rows between the parts get a view without slots
       const auto add_view = [&](int first, int count, const Memory* memory) {
         if (count == 0) return;
         views.push_back({first, count, memory != nullptr ? memory->layer(i) : KvView{}, memory != nullptr ? memory->n_slots() : 0,
-            indices_.at(plan.cross) + first, cross_freq, e_.lower.rotation.magnitude, lower.rope.is_interleaved, lower.n_kv_heads});
+            indices_.at(plan.cross) + first, cross_freq, is_banded ? indices_.at(plan.cross_fast) + first : nullptr,
+            e_.lower.rotation.fast.as<float>(), e_.lower.rotation.magnitude, lower.rope.is_interleaved, lower.n_kv_heads});
       };
       for (const Pass::Injected& part : pass.injected) {
         add_view(next, part.first - next, nullptr);

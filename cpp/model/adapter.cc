@@ -56,7 +56,7 @@ std::vector<int> read_heads(const JsonKeys& keys, int n_heads) {
 
 TreeConfig read_tree(const JsonKeys& keys, Semantics semantics, SlotKind slot_kind, const ModelConfig& upper) {
   constexpr std::pair<std::string_view, Semantics> kSemantics[] = {
-      {"released", Semantics::kReleased}, {"corrected", Semantics::kCorrected}, {"paper", Semantics::kPaper}};
+      {"released", Semantics::kReleased}, {"corrected", Semantics::kCorrected}, {"paper", Semantics::kPaper}, {"nested", Semantics::kNested}};
   constexpr std::pair<std::string_view, SlotKind> kSlotKinds[] = {{"strided", SlotKind::kStrided}, {"mean", SlotKind::kMean}};
   TreeConfig tree;
   tree.semantics = read_choice(keys, "semantics", semantics, kSemantics);
@@ -81,6 +81,11 @@ TreeConfig read_tree(const JsonKeys& keys, Semantics semantics, SlotKind slot_ki
     tree.selection_layer = static_cast<int>(keys.integer("selection_layer", 0, tree.n_injected_layers - 1));
     tree.selection_heads = read_heads(keys, upper.n_heads);
   }
+  constexpr std::pair<std::string_view, Positions> kPositions[] = {{"sum", Positions::kSum}, {"banded", Positions::kBanded}};
+  tree.positions = read_choice(keys, "positions", tree.positions, kPositions);
+  tree.slot_budget = keys.integer_or("slot_budget", 0, kMaxInt, tree.slot_budget);
+  constexpr std::pair<std::string_view, BudgetUnit> kUnits[] = {{"chunk", BudgetUnit::kChunk}, {"group", BudgetUnit::kGroup}};
+  tree.budget_unit = read_choice(keys, "budget_unit", tree.budget_unit, kUnits);
   try {
     tree.keep = parse_keep(read_last_p(keys));
   } catch (const Error& error) { keys.fail("last_p", std::string("is refused: ") + error.what()); }
@@ -154,7 +159,7 @@ void read_lower(const JsonKeys& keys, const TensorTable& tensors, const ModelCon
   if (lower_keys && lower.n_layers < n_injected) {
     keys.fail("encoder_config", "has " + std::to_string(lower.n_layers) + " layers, fewer than num_cross_attn_layers asks for");
   }
-  if (adapter.is_lower_shared) {
+  if (adapter.lower_kind != LowerKind::kOwn) {
     if (lower_keys) check_agreement(keys, lower, upper);
     adapter.lower = upper;
   } else {
@@ -171,13 +176,26 @@ void read_lower(const JsonKeys& keys, const TensorTable& tensors, const ModelCon
   adapter.lower.n_layers = n_injected;
 }
 
+constexpr std::pair<std::string_view, LowerKind> kLowerKinds[] = {
+    {"shared", LowerKind::kShared}, {"own", LowerKind::kOwn}, {"lora", LowerKind::kLora}};
+
+void read_lora(const JsonKeys& keys, AdapterConfig& adapter) {
+  if (adapter.lower_kind != LowerKind::kLora) return;
+  adapter.lora_rank = static_cast<int>(keys.integer("lora_rank", 1, kMaxInt));
+  if (!keys.has("lora_alpha")) keys.fail("lora_alpha", "is missing");
+  adapter.lora_alpha = keys.number_or("lora_alpha", 0);
+  if (!std::isfinite(static_cast<float>(adapter.lora_alpha))) keys.fail("lora_alpha", "must be a finite float32");
+}
+
 // The authors' keys; `tensors` decides whether the lower model is stored.
 AdapterConfig read_authors_adapter(const JsonKeys& keys, const TensorTable& tensors, const ModelConfig& upper) {
   AdapterConfig adapter;
   adapter.file = keys.file();
   adapter.tree = read_tree(keys, Semantics::kReleased, SlotKind::kStrided, upper);
-  constexpr std::pair<std::string_view, bool> kWeights[] = {{"shared", true}, {"own", false}};
-  adapter.is_lower_shared = read_choice(keys, "encoder_weights", !has_lower_tensors(tensors), kWeights);
+  constexpr std::pair<std::string_view, LowerKind> kWeights[] = {{"shared", LowerKind::kShared}, {"own", LowerKind::kOwn}};
+  adapter.lower_kind = read_choice(keys, "encoder_weights", has_lower_tensors(tensors) ? LowerKind::kOwn : LowerKind::kShared, kWeights);
+  adapter.lower_kind = read_choice(keys, "lower", adapter.lower_kind, kLowerKinds);  // our key, where theirs has no name for it
+  read_lora(keys, adapter);
   read_lower(keys, tensors, upper, adapter);
   return adapter;
 }
@@ -211,8 +229,8 @@ AdapterConfig read_own_adapter(const JsonKeys& keys, const TensorTable& tensors,
   AdapterConfig adapter;
   adapter.file = keys.file();
   adapter.tree = read_tree(keys, Semantics::kPaper, SlotKind::kStrided, upper);
-  constexpr std::pair<std::string_view, bool> kLower[] = {{"shared", true}, {"own", false}};
-  adapter.is_lower_shared = read_choice(keys, "lower", true, kLower);
+  adapter.lower_kind = read_choice(keys, "lower", LowerKind::kShared, kLowerKinds);
+  read_lora(keys, adapter);
   read_lower(keys, tensors, upper, adapter);
   return adapter;
 }
@@ -229,6 +247,20 @@ std::optional<std::string_view> after_layer(std::string_view name, int64_t n_lay
   return name.substr(1);
 }
 
+// `name` begins behind "encoder."
+bool is_lora_tensor(std::string_view name, int64_t n_layers) {
+  constexpr std::string_view kLayers = "layers.", kEndings[] = {".lora_a.weight", ".lora_b.weight"};
+  if (!name.starts_with(kLayers)) return false;
+  const auto rest = after_layer(name.substr(kLayers.size()), n_layers);
+  if (!rest) return false;
+  for (const std::string_view ending : kEndings) {
+    if (!rest->ends_with(ending)) continue;
+    const std::string_view role = rest->substr(0, rest->size() - ending.size());
+    return std::find(std::begin(kLoraRoles), std::end(kLoraRoles), role) != std::end(kLoraRoles);
+  }
+  return false;
+}
+
 bool is_used(std::string_view name, const AdapterConfig& adapter) {
   constexpr std::string_view kCross[] = {"cross_attn.layernorm.weight", "cross_attn.q_proj.weight", "cross_attn.o_proj.weight"};
   constexpr std::string_view kBlock[] = {"input_layernorm", "post_attention_layernorm", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj",
@@ -238,8 +270,9 @@ bool is_used(std::string_view name, const AdapterConfig& adapter) {
     const auto rest = after_layer(name.substr(kUpperLayers.size()), adapter.tree.n_injected_layers);
     return rest && std::find(std::begin(kCross), std::end(kCross), *rest) != std::end(kCross);
   }
-  if (adapter.is_lower_shared || !name.starts_with(kLowerPrefix)) return false;
+  if (adapter.lower_kind == LowerKind::kShared || !name.starts_with(kLowerPrefix)) return false;
   name.remove_prefix(kLowerPrefix.size());
+  if (adapter.lower_kind == LowerKind::kLora) return is_lora_tensor(name, adapter.tree.n_injected_layers);
   if (name == "embed_tokens.weight" || name == "norm.weight") return true;
   if (!name.starts_with("layers.")) return false;
   const auto rest = after_layer(name.substr(7), kMaxInt);  // layers beyond M may be stored

@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "base/json.h"
 #include "model/config.h"
@@ -11,11 +12,23 @@
 
 namespace banyan {
 
-struct AdapterConfig {          // SharedLLM
-  std::string file;             // the configuration's path, for messages
-  TreeConfig tree;              // n_injected_layers = 0: there is no adapter
-  bool is_lower_shared = true;  // else the lower model is the tensors encoder.*
-  ModelConfig lower;            // n_layers = M
+enum class LowerKind : uint8_t {
+  kShared,  // the base's lowest layers
+  kOwn,     // the tensors encoder.*
+  kLora,    // the base's lowest layers, matrices plus (alpha / rank) lora_b lora_a of encoder.layers.*
+};
+
+// Which matrices of a block may have a LoRA pair, named as in safetensors.
+inline constexpr std::string_view kLoraRoles[] = {
+    "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"};
+
+struct AdapterConfig {  // SharedLLM
+  std::string file;     // the configuration's path, for messages
+  TreeConfig tree;      // n_injected_layers = 0: there is no adapter
+  LowerKind lower_kind = LowerKind::kShared;
+  ModelConfig lower;  // n_layers = M
+  int lora_rank = 0;  // kLora
+  double lora_alpha = 0;
 };
 
 // Of a full checkpoint: `config` is its config.json, `tensors` all its tensors. Throws Error, kBadAdapter for what is wrong with the added keys.

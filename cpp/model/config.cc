@@ -146,6 +146,18 @@ Keep parse_keep(const std::string& last_p) {
   }
 }
 
+std::string find_conflict(const TreeConfig& tree) {
+  const bool is_nested = tree.semantics == Semantics::kNested, is_by_tokens = tree.selection == SelectionRule::kTokenKeys;
+  if (tree.positions == Positions::kBanded && !is_nested) return "positions \"banded\" need the semantics nested";
+  if (tree.slot_budget < 0) return "slot_budget is negative";
+  // the cosine rule compares halves of halves: below depth 2 there are none
+  if (tree.slot_budget > 0 && !(tree.do_retrieval && (is_by_tokens || tree.depth >= 2)))
+    return "slot_budget needs scores: do_retrieval, and with the cosine rule a segment_tree_depth of at least 2";
+  if (tree.budget_unit == BudgetUnit::kGroup && !(is_nested && is_by_tokens && tree.do_retrieval))
+    return "budget_unit \"group\" needs the semantics nested, selection token_keys and do_retrieval";
+  return "";
+}
+
 void check_tree(const TreeConfig& tree, const std::string& where) {
   const auto require = [&](bool is_true, const std::string& what) {
     if (!is_true) throw Error(Code::kBadAdapter, where + ": " + what);
@@ -154,9 +166,11 @@ void check_tree(const TreeConfig& tree, const std::string& where) {
       "segment_tree_depth must be from 1 to " + std::to_string(kMaxDepth) + " but is " + std::to_string(tree.depth));
   require(tree.chunk_size >= 1 && tree.chunk_size <= kMaxChunk,
       "chunk_size must be from 1 to " + std::to_string(kMaxChunk) + " but is " + std::to_string(tree.chunk_size));
-  // The authors' code needs exact halves above the leaves; the paper's semantics splits odd spans and gives short chunks a smaller depth.
-  require(tree.semantics == Semantics::kPaper || (tree.chunk_size % (1 << (tree.depth - 1)) == 0 && tree.chunk_size >= (1 << tree.depth)),
+  // The authors' code needs exact halves above the leaves; the other semantics split odd spans and give short chunks a smaller depth.
+  require(!is_authors(tree.semantics) || (tree.chunk_size % (1 << (tree.depth - 1)) == 0 && tree.chunk_size >= (1 << tree.depth)),
       "chunk_size " + std::to_string(tree.chunk_size) + " cannot be halved for segment_tree_depth " + std::to_string(tree.depth));
+  const std::string conflict = find_conflict(tree);
+  require(conflict.empty(), conflict);
 }
 
 }  // namespace banyan

@@ -59,11 +59,25 @@ enum class Semantics : uint8_t {
   kReleased,   // the authors' code, accidents included (cross-chunk pairing, foreign leaf rows, one-angle decode step)
   kCorrected,  // the authors' weights with sibling pairing and the same rotation in prefill and decode
   kPaper,      // what the paper means; what we train: own halves, own leaves, keys carry the chunk index
+  kNested,     // ours: a chunk is encoded once, whole; the slots of all its nodes are made of that (docs/methods.md)
 };
+// The authors' weights, hence their exact halves and their order of rows; the others halve anything and keep the document's order.
+constexpr bool is_authors(Semantics semantics) { return semantics == Semantics::kReleased || semantics == Semantics::kCorrected; }
 enum class SlotKind : uint8_t { kStrided, kMean };
 enum class SelectionRule : uint8_t {
   kCosine,     // the paper's: last token of each half after layer 0 against the question's token after layer 0
   kTokenKeys,  // ours: the adapter's own cross query against one lower layer's key of every token (docs/architecture.md)
+};
+
+// Nested only: how keys and queries of the memory are turned.
+enum class Positions : uint8_t {
+  kSum,     // all pairs by the token's offset in its chunk plus the chunk's index
+  kBanded,  // the fast half of the pairs by the offset, the slow half by the chunk's index
+};
+// What joins a limited memory as one piece, best first.
+enum class BudgetUnit : uint8_t {
+  kChunk,  // the selected nodes of a chunk
+  kGroup,  // single fine groups: nested with token keys; no node is opened
 };
 
 // How many slots a node keeps: an integer count (<= 0: all) or a fraction of the node.
@@ -105,8 +119,14 @@ struct TreeConfig {
   SelectionRule selection = SelectionRule::kCosine;
   int selection_layer = 0;           // token keys: which of the M layers matches, 0-based
   std::vector<int> selection_heads;  // token keys: its query heads that match; empty: all
+  Positions positions = Positions::kSum;
+  int64_t slot_budget = 0;  // most slots of a memory; 0: all that was selected
+  BudgetUnit budget_unit = BudgetUnit::kChunk;
 };
-// Throws Error{kBadAdapter} unless depth and chunk_size are in range; without kPaper, chunk_size must also be divisible by 2^(depth-1) and at least 2^depth.
+// What contradicts the positions or the budget of this tree, as "positions ..." or "slot_budget ..."; empty: nothing does.
+std::string find_conflict(const TreeConfig& tree);
+// Throws Error{kBadAdapter} unless depth and chunk_size are in range and nothing conflicts; for the authors' semantics chunk_size must also be divisible by
+// 2^(depth-1) and at least 2^depth.
 void check_tree(const TreeConfig& tree, const std::string& where);
 
 }  // namespace banyan

@@ -16,6 +16,7 @@
 #include "model/gguf.h"
 #include "model/gguf_config.h"
 #include "model/huggingface.h"
+#include "model/lora.h"
 #include "model/tensor_table.h"
 
 namespace banyan {
@@ -36,7 +37,8 @@ constexpr Names kGgufNames = {"token_embd", "output_norm", "blk.", "attn_norm", 
 struct LoadedFiles : ModelFiles {
   std::deque<MappedFile> files;
   std::deque<std::vector<float>> vectors;   // norms and biases
-  std::deque<std::vector<std::byte>> rows;  // permuted query projections
+  std::deque<std::vector<std::byte>> rows;  // permuted query projections, matrices with their LoRA pair
+  float lora_scale = 0;                     // alpha / rank; 0: no LoRA
 };
 
 std::string shape_text(const TensorView& view) {
@@ -173,6 +175,31 @@ WeightView interleave(const WeightView& q, int head_dim, LoadedFiles& storage) {
   return {rows.data(), q.dtype, q.rows, q.cols};
 }
 
+// The base's layers with what the adapter adds. Its rows are in the order of safetensors; q and k of a GGUF base may have their pairs interleaved.
+DecoderWeights bind_lora(const Binder& binder, const AdapterConfig& adapter, LoadedFiles& model) {
+  DecoderWeights lower = share_lower(model.upper, adapter.lower.n_layers);
+  model.lora_scale = static_cast<float>(adapter.lora_alpha / adapter.lora_rank);
+  const std::unique_ptr<Device> device = make_cpu_device(0, "");
+  for (size_t i = 0; i < lower.layers.size(); ++i) {
+    LayerWeights& layer = lower.layers[i];
+    WeightView* const weights[] = {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down};
+    static_assert(std::size(weights) == std::size(kLoraRoles));
+    for (size_t role = 0; role < std::size(kLoraRoles); ++role) {
+      const std::string name = "encoder.layers." + std::to_string(i) + "." + std::string(kLoraRoles[role]);
+      const std::string a_name = name + ".lora_a.weight", b_name = name + ".lora_b.weight";
+      if (!binder.has(a_name) && !binder.has(b_name)) continue;
+      WeightView& weight = *weights[role];
+      const WeightView a = binder.matrix(a_name, adapter.lora_rank, weight.cols);
+      WeightView b = binder.matrix(b_name, weight.rows, adapter.lora_rank);
+      const bool is_turned = &weight == &layer.q || &weight == &layer.k;
+      if (is_turned && adapter.lower.rope.is_interleaved) b = interleave(b, adapter.lower.head_dim, model);
+      const std::vector<std::byte>& rows = model.rows.emplace_back(add_lora(*device, weight, a, b, model.lora_scale));
+      weight = {rows.data(), lora_dtype(weight.dtype), weight.rows, weight.cols};
+    }
+  }
+  return lower;
+}
+
 std::vector<CrossWeights> bind_cross(const Binder& binder, const ModelConfig& upper, const ModelConfig& lower, LoadedFiles& storage) {
   const int64_t n_q = int64_t{upper.n_heads} * upper.head_dim;
   std::vector<CrossWeights> cross;
@@ -191,9 +218,12 @@ std::vector<CrossWeights> bind_cross(const Binder& binder, const ModelConfig& up
 void bind_shared(const Binder& binder, const AdapterConfig& adapter, LoadedFiles& model) {
   model.tree = adapter.tree;
   model.lower_config = adapter.lower;
-  model.is_lower_shared = adapter.is_lower_shared;
-  model.lower = adapter.is_lower_shared ? share_lower(model.upper, adapter.lower.n_layers)
-                                        : bind_lower(binder, model.lower_config, model.upper, model.upper_config);
+  model.is_lower_shared = adapter.lower_kind == LowerKind::kShared;
+  switch (adapter.lower_kind) {
+    case LowerKind::kShared: model.lower = share_lower(model.upper, adapter.lower.n_layers); break;
+    case LowerKind::kOwn: model.lower = bind_lower(binder, model.lower_config, model.upper, model.upper_config); break;
+    case LowerKind::kLora: model.lower = bind_lora(binder, adapter, model); break;
+  }
   model.cross = bind_cross(binder, model.upper_config, model.lower_config, model);
 }
 
@@ -267,6 +297,8 @@ void hash_tree(const TreeConfig& tree, bool is_lower_shared, Hash& hash) {
   for (const bool flag : {tree.do_retrieval, tree.keep.is_fraction, is_lower_shared}) hash.update_value(flag);
   hash.update_value(tree.keep.is_fraction ? 0 : tree.keep.count);
   hash.update_value(tree.keep.is_fraction ? tree.keep.fraction : 0.0);
+  // budgets change what is read of a document, not the document
+  if (tree.positions != Positions::kSum) hash.update_value(tree.positions);
 }
 
 void hash_focus(const FocusConfig& focus, Hash& hash) {
@@ -350,6 +382,7 @@ std::unique_ptr<ModelFiles> ModelFiles::open(const LoadPaths& paths) {
   hash_config(model->upper_config, hash);
   hash_config(model->lower_config, hash);
   hash_tree(model->tree, model->is_lower_shared, hash);
+  if (model->lora_scale != 0) hash.update_value(model->lora_scale);
   hash_focus(model->focus, hash);
   hash_tensors(tensors, hash);
   model->fingerprint = hash.hex();

@@ -4,7 +4,7 @@ import { answer, passagesOf } from './answer.js';
 import { UsageError } from './failure.js';
 import { duration, plural } from './format.js';
 import { interruptible } from './interrupt.js';
-import { methodOf } from './method.js';
+import { budgetOf, methodOf } from './method.js';
 import { openModel } from './models.js';
 import { createProgress } from './progress.js';
 import type { AskFlags } from './options.js';
@@ -18,7 +18,7 @@ export async function ask(paths: readonly string[], flags: AskFlags): Promise<vo
     const method = methodOf(model, flags);
     const documents = await readSources(model, paths, flags.document, method?.name, signal, progress);
     for (const question of flags.question) {
-      const session = model.createSession({ documents, method, system: flags.system });
+      const session = model.createSession({ documents, method, ...budgetOf(flags), system: flags.system });
       const result = await answer(session, question, flags, signal, progress, (text) => void (flags.json || process.stdout.write(text)));
       await printResult(question, result, flags.json);
     }

@@ -6,7 +6,7 @@ import { printResult } from './ask.js';
 import { reportFailure } from './failure.js';
 import { plural } from './format.js';
 import { Interrupted, interruptible } from './interrupt.js';
-import { methodOf } from './method.js';
+import { budgetOf, methodOf } from './method.js';
 import { openModel } from './models.js';
 import { createProgress, type Progress } from './progress.js';
 import type { ChatFlags } from './options.js';
@@ -17,7 +17,7 @@ export async function chat(paths: readonly string[], flags: ChatFlags): Promise<
   await using model = await interruptible((signal) => openModel(flags, signal, progress));
   const method = methodOf(model, flags);
   const documents = await interruptible((signal) => readSources(model, paths, flags.document, method?.name, signal, progress));
-  const session = model.createSession({ documents, method, system: flags.system });
+  const session = model.createSession({ documents, method, ...budgetOf(flags), system: flags.system });
   const isTalking = process.stdin.isTTY && !flags.json;
   const lines = createInterface({ input: process.stdin, ...(isTalking ? { output: process.stderr, prompt: '> ' } : {}), terminal: isTalking });
   // On a terminal readline takes Ctrl-C for itself.

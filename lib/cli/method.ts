@@ -1,10 +1,10 @@
 /** method: the flags of a session's method as its options. A flag of another method than the one in use is wrong usage. */
-import type { MethodName, MethodOptions, Model } from '../index.js';
+import type { MethodName, MethodOptions, Model, SessionOptions } from '../index.js';
 import { UsageError } from './failure.js';
 import type { MethodFlags } from './options.js';
 
 const kFlags = {
-  sharedllm: [],
+  sharedllm: ['slotBudget', 'budgetUnit'],
   focusllm: ['queryCap', 'refreshEvery', 'refreshChunks'],
   parallel: ['contextTemperature', 'contextScale'],
   streaming: ['sinks', 'window'],
@@ -36,3 +36,6 @@ export function methodOf(model: Model, flags: MethodFlags): MethodOptions | unde
       return undefined;
   }
 }
+
+/** The budget of a session of sharedllm. */
+export const budgetOf = ({ slotBudget, budgetUnit }: MethodFlags): Pick<SessionOptions, 'slotBudget' | 'budgetUnit'> => ({ slotBudget, budgetUnit });

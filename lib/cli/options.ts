@@ -1,6 +1,6 @@
 /** options: what several commands share, each value checked while it is parsed (wrong usage: exit code 2). */
 import { InvalidArgumentError, Option, type Command } from 'commander';
-import type { FullMethod, MethodName, PoolType } from '../index.js';
+import type { BudgetUnit, FullMethod, MethodName, PoolType } from '../index.js';
 
 export type RopeScaling = NonNullable<FullMethod['ropeScaling']>;
 
@@ -37,6 +37,8 @@ export interface GenerationFlags {
 
 export interface MethodFlags {
   method?: MethodName;
+  slotBudget?: number;
+  budgetUnit?: BudgetUnit;
   queryCap?: number;
   refreshEvery?: number;
   refreshChunks?: number;
@@ -105,6 +107,8 @@ export function addMethodOption(command: Command): Command {
 
 export function addSessionOptions(command: Command): Command {
   return addMethodOption(command)
+    .option('--slot-budget <n>', 'sharedllm: inject at most n slots (0: all that were opened)', integer(0))
+    .addOption(new Option('--budget-unit <unit>', 'sharedllm: what a full budget leaves out').choices(['chunk', 'group']))
     .option('--query-cap <n>', 'focusllm: longest part of the prompt put behind each chunk, in tokens', integer(1))
     .option('--refresh-every <n>', 'focusllm: compute candidates anew every n tokens (1: exact)', integer(1))
     .option('--refresh-chunks <n>', 'focusllm: only of the n chunks looked at most (0: all, exact)', integer(0))

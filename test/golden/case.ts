@@ -7,7 +7,7 @@ import { basename, join } from 'node:path';
 import { readObject } from './fields.js';
 import { readTensors, type Tensor, type Tensors } from './safetensors.js';
 
-export type Semantics = 'released' | 'corrected' | 'paper';
+export type Semantics = 'released' | 'corrected' | 'paper' | 'nested';
 
 /** An encoded node: a chunk and its token range in the document. */
 export interface Span {

@@ -76,6 +76,8 @@ export interface ModelOptions {
   chatTemplate?: string;
   /** Zeros that are never written. Default false. */
   sparse?: boolean;
+  /** Keys of adapter_config.json beside or instead of the usual ones. */
+  adapter?: Record<string, unknown>;
 }
 
 /** Writes a model, its adapter and a tokenizer of bytes. */
@@ -140,7 +142,7 @@ export function writeModel(shape: Shape, options: ModelOptions = {}): ModelFolde
     do_retrieval: true,
     lower: 'shared',
   };
-  writeFileSync(join(adapter, 'adapter_config.json'), JSON.stringify(adapterConfig));
+  writeFileSync(join(adapter, 'adapter_config.json'), JSON.stringify({ ...adapterConfig, ...options.adapter }));
   const crossed: [string, number[]][] = [];
   for (let i = 0; i < shape.injected; i++) {
     const name = (rest: string): string => `model.layers.${i}.cross_attn.${rest}.weight`;

@@ -64,6 +64,8 @@ describe('usage', () => {
     [['ask', 'file.txt', '-q', 'Who?', '--method', 'magic']],
     [['ask', 'file.txt', '-q', 'Who?', '--rope-scaling', 'yarn']],
     [['ask', 'file.txt', '-q', 'Who?', '--refresh-every', '0']],
+    [['ask', 'file.txt', '-q', 'Who?', '--slot-budget', '-1']],
+    [['ask', 'file.txt', '-q', 'Who?', '--budget-unit', 'slot']],
   ])('%j is wrong usage: 2', async (args) => {
     const ended = await banyan(args);
     expect(ended.code).toBe(2);
@@ -128,6 +130,7 @@ describe.skipIf(!hasModel)(`with the demo model${hasModel ? '' : ' (it is not th
     const asked = ['ask', path('small.txt'), '-q', 'The river is', '-n', '4', '--json'];
     const focus = join(root, 'models/banyan-demo-focus');
     const runs = [
+      ['--slot-budget', '200', '--budget-unit', 'chunk'],
       ['--method', 'streaming', '--window', '128', '--sinks', '2'],
       ['--method', 'parallel', '--context-temperature', '1', '--context-scale', '1'],
       ['--method', 'full', '--rope-scaling', 'yarn:64'],

@@ -101,8 +101,35 @@ void check_paper(Run& run) {
   run.equal(flat.plan().query_position, 3, "depth 1: chunks + 1");
 }
 
+// Nested: the paper's order and rotations; a banded query has two positions; what the budget leaves out keeps its place.
+void check_nested(Run& run) {
+  Scene three = scene_of(Semantics::kNested, 3, 2, 3, 16, 0b101);
+  run.equal(text_of(three, three.plan()), "0:8@0 0:9@0 0:5@0 0:3@0 1:2@1 1:6@1 1:14@1 1:15@1 2:8@2 2:9@2 2:5@2 2:3@2", "nested: the paper's order");
+  run.check(three.plan().query_position == 4 && three.plan().fast_query_position == 0, "one position");
+  const MemoryPlan all = three.plan();
+  for (SelectedNode& node : three.selection[1]) node.is_taken = false;
+  run.equal(text_of(three, three.plan()), "0:8@0 0:9@0 0:5@0 0:3@0 2:8@2 2:9@2 2:5@2 2:3@2", "what is left out");
+  run.check(three.plan().query_position == 4 && three.plan().n_slots == 16 && three.plan().key() != all.key(), "chunks are counted all the same");
+  three.config.positions = Positions::kBanded;
+  three.config.chunk_size = 16;
+  run.check(three.plan().query_position == 4 && three.plan().fast_query_position == 16, "banded: two positions");
+  const std::vector<uint64_t> key = three.plan().key();
+  three.config.chunk_size = 32;
+  run.check(three.plan().key() != key, "another chunk size, another key");
+  // runs of groups instead of nodes: 16 tokens at depth 3, 2 slots a leaf: 16 groups of one token
+  Scene runs = scene_of(Semantics::kNested, 3, 2, 2, 16, 0);
+  runs.selection = {{{0, 0, true, 1, {3, 5}, true}, {0, 0, true, 1, {9, 10}, true}}, {{1, 0, true, 1, {0, 16}, true}}};
+  const MemoryPlan plan = runs.plan();
+  run.check(plan.n_slots == 19 && plan.entries.size() == 3 && plan.entries[0].extent.tokens == Span{3, 5} && plan.entries[0].extent.level == 3 &&
+                plan.entries[2].position == 1,
+      "runs");
+  Scene longer = runs;
+  longer.selection[0][0].groups = {3, 6};
+  run.check(longer.plan().key() != plan.key(), "a longer run, another key");
+}
+
 void check_keys(Run& run) {
-  for (const Semantics semantics : {Semantics::kReleased, Semantics::kCorrected, Semantics::kPaper}) {
+  for (const Semantics semantics : {Semantics::kReleased, Semantics::kCorrected, Semantics::kPaper, Semantics::kNested}) {
     Scene scene = scene_of(semantics, 3, 1, 3, 16, 0b011);
     run.check(scene.plan().key() == scene.plan().key() && !scene.plan().key().empty(), "the same memory, the same key");
     Scene other_choice = scene;
@@ -131,6 +158,11 @@ TEST(memory_released) {
 TEST(memory_paper) {
   Run run;
   check_paper(run);
+}
+
+TEST(memory_nested) {
+  Run run;
+  check_nested(run);
 }
 
 TEST(memory_keys) {

@@ -33,6 +33,7 @@ template <class Real> class Oracle {
 
   // is_half: slots, memory and local cache are rounded to 16 bits.
   Oracle(const Toy& toy, bool is_half) : toy_(toy), spec_(toy.spec), is_half_(is_half) {}
+  virtual ~Oracle() = default;
 
   OracleResult run(const std::vector<OracleDocument>& documents, const Ids& ids, int64_t query_index, int n_new, bool recompute) {
     OracleResult result;
@@ -61,7 +62,7 @@ template <class Real> class Oracle {
     return result;
   }
 
- private:
+ protected:
   // Keys and values of one layer, by token; `plain` are the keys before rotation.
   struct Layer {
     Rows plain, k, v;
@@ -88,6 +89,7 @@ template <class Real> class Oracle {
   struct Memory {
     std::vector<Rows> k, v;  // [M][slot]
     int query_position = 0;
+    int fast_position = -1;  // of the fast half of the pairs, if not the same
   };
 
   Real stored(Real x) const { return is_half_ ? static_cast<Real>(f16_to_f32(f32_to_f16(static_cast<float>(x)))) : x; }
@@ -129,6 +131,21 @@ template <class Real> class Oracle {
         const Real c = std::cos(angle), t = std::sin(angle), was = a;
         a = a * c - b * t;
         b = b * c + was * t;
+      }
+    }
+  }
+
+  // The fast half of the pairs by one position, the slow half by another.
+  static void rotate_apart(Row& x, const Shape& s, int fast, int slow) {
+    const int half = s.head_dim / 2, d = s.head_dim;
+    for (size_t head = 0; head < x.size(); head += static_cast<size_t>(d)) {
+      for (int m = 0; m < half; ++m) {
+        const Real angle = static_cast<Real>(m < half / 2 ? fast : slow) * static_cast<Real>(std::pow(s.theta, -2.0 * m / d));
+        Real& a = x[head + static_cast<size_t>(s.is_interleaved ? 2 * m : m)];
+        Real& b = x[head + static_cast<size_t>(s.is_interleaved ? 2 * m + 1 : m + half)];
+        const Real first = a * std::cos(angle) - b * std::sin(angle);
+        b = a * std::sin(angle) + b * std::cos(angle);
+        a = first;
       }
     }
   }
@@ -188,7 +205,8 @@ template <class Real> class Oracle {
         const auto i = static_cast<size_t>(injected);
         Row cross = multiply(toy_.cross[i].q, normed(x[t], toy_.cross[i].norm));
         const int half = s.head_dim / 2;
-        rotate(cross, toy_.lower.shape, memory_.query_position, is_one_angle ? memory_.query_position % half : -1);
+        if (memory_.fast_position >= 0) rotate_apart(cross, toy_.lower.shape, memory_.fast_position, memory_.query_position);
+        else rotate(cross, toy_.lower.shape, memory_.query_position, is_one_angle ? memory_.query_position % half : -1);
         add(x[t], multiply(toy_.cross[i].o,
                       attend(cross, memory_.k[i], memory_.v[i], 0, memory_.k[i].size(), s.n_heads, toy_.lower.shape.n_kv_heads, s.head_dim)));
       }
@@ -261,11 +279,14 @@ template <class Real> class Oracle {
   }
 
   // Each chunk read as a whole; keys turned by the chunk's index, the query by chunks + 1. Per head standardized over all tokens; the best head counts, of those named.
-  void score_tokens(std::vector<Chunk>& chunks, Row query) const {
+  // `fast_position` >= 0: keys and query turn with the two halves of their pairs apart, the query's fast half by that.
+  void score_tokens(std::vector<Chunk>& chunks, Row query, int fast_position = -1) const {
     const Shape& s = toy_.lower.shape;
     const auto layer = static_cast<size_t>(spec_.selection_layer), d = static_cast<size_t>(s.head_dim),
                heads = static_cast<size_t>(toy_.upper.shape.n_heads);
-    rotate(query, s, static_cast<int>(chunks.size()) + 1);
+    const bool is_apart = fast_position >= 0;
+    if (is_apart) rotate_apart(query, s, fast_position, static_cast<int>(chunks.size()) + 1);
+    else rotate(query, s, static_cast<int>(chunks.size()) + 1);
     Rows keys;
     for (size_t c = 0; c < chunks.size(); ++c) {
       Rows x = embed(toy_.lower, chunks[c].ids);
@@ -274,9 +295,12 @@ template <class Real> class Oracle {
         kv = {};
         block(toy_.lower, i, x, kv, 0, false, -1, false);
       }
-      for (Row& key : kv.k) {
+      for (size_t t = 0; t < kv.k.size(); ++t) {
+        Row key = is_apart ? kv.plain[t] : kv.k[t];
+        if (is_apart) rotate_apart(key, s, static_cast<int>(t), 0);
         key = stored(key);
-        rotate(key, s, static_cast<int>(c));
+        if (is_apart) rotate_apart(key, s, 0, static_cast<int>(c));
+        else rotate(key, s, static_cast<int>(c));
         keys.push_back(key);
       }
     }
@@ -313,7 +337,7 @@ template <class Real> class Oracle {
     return n / static_cast<int>(std::min<int64_t>(wanted, n));
   }
 
-  void retrieve(const std::vector<OracleDocument>& documents, const Ids& ids, size_t query_index, OracleResult& result) {
+  virtual void retrieve(const std::vector<OracleDocument>& documents, const Ids& ids, size_t query_index, OracleResult& result) {
     std::vector<Chunk> chunks;
     for (size_t d = 0; d < documents.size(); ++d) {
       const OracleDocument& document = documents[d];

@@ -94,6 +94,12 @@ TEST(saved_round_trip) {
     specs.back().selection = SelectionRule::kTokenKeys;
     specs.back().selection_layer = 1;
     specs.back().slot_kind = SlotKind::kMean;
+    for (const SlotKind slot_kind : {SlotKind::kStrided, SlotKind::kMean}) {
+      specs.push_back(spec_of(31, Semantics::kNested));
+      specs.back().slot_kind = slot_kind;
+      specs.back().positions = slot_kind == SlotKind::kMean ? Positions::kBanded : Positions::kSum;
+    }
+    specs.back().selection = SelectionRule::kTokenKeys;
     for (const ToySpec& spec : specs) {
       for (const int n_tokens : {0, 1, 15, 16, 77, 160}) {
         for (const int state : {0, 1, 2}) {  // nothing encoded, one question's nodes, everything
@@ -165,6 +171,20 @@ TEST(saved_other_model) {
   spec = spec_of(32);
   spec.selection = SelectionRule::kTokenKeys;
   refused(load_toy(Toy(spec)), "another rule of selection");
+  refused(load_toy(Toy(spec_of(32, Semantics::kNested))), "nested semantics");
+  spec = spec_of(32);
+  spec.lora_rank = 2;
+  refused(load_toy(Toy(spec)), "another lower model");
+
+  spec = spec_of(32, Semantics::kNested);
+  spec.slot_budget = 9;  // no matter of the document
+  const auto nested = load_toy(Toy(spec));
+  const auto whole = document_of(*nested, 60);
+  save(*whole, path);
+  spec.slot_budget = 0;
+  run.equal(open(*load_toy(Toy(spec)), path)->info().n_tokens, int64_t{60}, "another budget");
+  spec.positions = Positions::kBanded;
+  refused(load_toy(Toy(spec)), "other positions");
 
   // another chunk size is the document's own affair
   const auto wide = model->create_document({32, {}});
@@ -187,7 +207,8 @@ TEST(saved_damage) {
   Run run;
   const TempDir directory;
   const std::string path = directory.path("good"), bad = directory.path("bad");
-  for (const auto& [semantics, kv_dtype] : {std::pair{Semantics::kPaper, DType::kF16}, {Semantics::kReleased, DType::kF32}}) {
+  for (const auto& [semantics, kv_dtype] :
+      {std::pair{Semantics::kPaper, DType::kF16}, {Semantics::kReleased, DType::kF32}, {Semantics::kNested, DType::kF32}}) {
     const auto model = load_toy(Toy(spec_of(34, semantics)), Layout::kAdapter, kv_dtype);
     const auto document = document_of(*model, 60);
     complete(*document, true);
@@ -225,11 +246,12 @@ TEST(saved_damage) {
 }
 
 // Lies with a fitting checksum: refused as damaged or foreign, or sound enough to be asked.
-TEST(saved_lies) {
-  Run run;
+namespace {
+
+void check_lies(Run& run, Semantics semantics) {
   const TempDir directory;
   const std::string path = directory.path("good"), bad = directory.path("bad");
-  const auto model = load_toy(Toy(spec_of(35, Semantics::kReleased)), Layout::kAdapter, DType::kF16);
+  const auto model = load_toy(Toy(spec_of(35, semantics)), Layout::kAdapter, DType::kF16);
   const auto document = document_of(*model, 60);
   complete(*document, true);
   save(*document, path);
@@ -286,6 +308,13 @@ TEST(saved_lies) {
   for (size_t i = 0; i < 8; ++i) shifted[i] = static_cast<char>(length >> (8 * i));
   judge(shifted, "every tensor one byte off");
   run.check(n_refused > n_lies / 4, "most lies are found: " + std::to_string(n_refused) + " of " + std::to_string(n_refused + n_accepted));
+}
+
+}  // namespace
+
+TEST(saved_lies) {
+  Run run;
+  for (const Semantics semantics : {Semantics::kReleased, Semantics::kNested}) check_lies(run, semantics);
 }
 
 TEST(saved_failures) {

@@ -35,14 +35,14 @@ Ids joined(Ids a, const Ids& b) {
   return a;
 }
 
-constexpr Semantics kBoth[] = {Semantics::kCorrected, Semantics::kPaper};
+constexpr Semantics kCached[] = {Semantics::kCorrected, Semantics::kPaper, Semantics::kNested};
 
 }  // namespace
 
 TEST(session_prefix_cache) {
   Run run;
   for (const DType kv_dtype : {DType::kF32, DType::kF16}) {
-    for (const Semantics semantics : kBoth) {
+    for (const Semantics semantics : kCached) {
       const auto model = load_toy(Toy(spec_of(semantics)), Layout::kAdapter, kv_dtype);
       const auto document = document_of(*model, text_of(75, kVocab, 1));
       for (const bool has_document : {false, true}) {
@@ -92,7 +92,7 @@ TEST(session_long_prompt) {
 
 TEST(session_documents) {
   Run run;
-  for (const Semantics semantics : {Semantics::kReleased, Semantics::kCorrected, Semantics::kPaper}) {
+  for (const Semantics semantics : {Semantics::kReleased, Semantics::kCorrected, Semantics::kPaper, Semantics::kNested}) {
     for (const SlotKind slot_kind : {SlotKind::kStrided, SlotKind::kMean}) {
       ToySpec spec = spec_of(semantics, 22, slot_kind);
       if (semantics == Semantics::kCorrected) spec.selection = SelectionRule::kTokenKeys;
@@ -129,39 +129,41 @@ TEST(session_documents) {
 // A run that was aborted at any point leaves nothing behind that a later run could take for its own.
 TEST(session_after_abort) {
   Run run;
-  const Toy toy(spec_of(Semantics::kPaper, 27, SlotKind::kMean));
-  const auto model = load_toy(toy), pristine = load_toy(toy);
-  const Ids texts[] = {text_of(600, kVocab, 1), text_of(700, kVocab, 2)}, prompt = text_of(12, kVocab, 4);
-  for (int k = 0; k < 12; ++k) {
-    const std::shared_ptr<Document> a = document_of(*model, texts[0]), b = document_of(*model, texts[1]);
-    const auto session = model->create_session();
-    session->set_documents({a});
-    answer(*session, prompt, 4);
-    session->set_documents({a, b});
-    GenerateRequest request;
-    request.ids = prompt;
-    request.max_tokens = 4;
-    BegunGenerate begun;
-    GenerateHooks hooks = begun.generate_hooks([&, n = 0](int32_t) mutable {
-      if (k == 8 + n++) *begun.cancel = true;
-    });
-    hooks.on_progress = [&, n = 0](const char*, uint64_t, uint64_t) mutable {
-      if (n++ == k) *begun.cancel = true;
-    };
-    session->begin_generate(std::move(request), std::move(hooks));
-    begun.finish();
-    const std::string when = "aborted at " + std::to_string(k);
-    session->set_documents({});
-    run.check(answer(*session, prompt, 6).ids == fresh_answer(*pristine, {}, prompt, 6), when + ", then without documents");
-    session->set_documents({a, b});
-    const std::vector<std::shared_ptr<Document>> fresh{document_of(*pristine, texts[0]), document_of(*pristine, texts[1])};
-    run.check(answer(*session, prompt, 6).ids == fresh_answer(*pristine, fresh, prompt, 6), when + ", then with them");
+  for (const Semantics semantics : {Semantics::kPaper, Semantics::kNested}) {
+    const Toy toy(spec_of(semantics, 27, SlotKind::kMean));
+    const auto model = load_toy(toy), pristine = load_toy(toy);
+    const Ids texts[] = {text_of(600, kVocab, 1), text_of(700, kVocab, 2)}, prompt = text_of(12, kVocab, 4);
+    for (int k = 0; k < 12; ++k) {
+      const std::shared_ptr<Document> a = document_of(*model, texts[0]), b = document_of(*model, texts[1]);
+      const auto session = model->create_session();
+      session->set_documents({a});
+      answer(*session, prompt, 4);
+      session->set_documents({a, b});
+      GenerateRequest request;
+      request.ids = prompt;
+      request.max_tokens = 4;
+      BegunGenerate begun;
+      GenerateHooks hooks = begun.generate_hooks([&, n = 0](int32_t) mutable {
+        if (k == 8 + n++) *begun.cancel = true;
+      });
+      hooks.on_progress = [&, n = 0](const char*, uint64_t, uint64_t) mutable {
+        if (n++ == k) *begun.cancel = true;
+      };
+      session->begin_generate(std::move(request), std::move(hooks));
+      begun.finish();
+      const std::string when = "aborted at " + std::to_string(k);
+      session->set_documents({});
+      run.check(answer(*session, prompt, 6).ids == fresh_answer(*pristine, {}, prompt, 6), when + ", then without documents");
+      session->set_documents({a, b});
+      const std::vector<std::shared_ptr<Document>> fresh{document_of(*pristine, texts[0]), document_of(*pristine, texts[1])};
+      run.check(answer(*session, prompt, 6).ids == fresh_answer(*pristine, fresh, prompt, 6), when + ", then with them");
+    }
   }
 }
 
 TEST(session_append_in_pieces) {
   Run run;
-  for (const Semantics semantics : {Semantics::kReleased, Semantics::kPaper}) {
+  for (const Semantics semantics : {Semantics::kReleased, Semantics::kPaper, Semantics::kNested}) {
     const auto model = load_toy(Toy(spec_of(semantics, 23)));
     const Ids text = text_of(1500, kVocab, 1), prompt = text_of(12, kVocab, 4);
     const auto whole = document_of(*model, text);
@@ -187,7 +189,7 @@ TEST(session_append_in_pieces) {
 
 TEST(session_interleaved) {
   Run run;
-  for (const Semantics semantics : {Semantics::kReleased, Semantics::kPaper}) {
+  for (const Semantics semantics : {Semantics::kReleased, Semantics::kPaper, Semantics::kNested}) {
     const auto model = load_toy(Toy(spec_of(semantics, 24)));
     const auto a = document_of(*model, text_of(50, kVocab, 1)), b = document_of(*model, text_of(70, kVocab, 2));
     constexpr int kSessions = 5;
@@ -217,7 +219,7 @@ TEST(session_interleaved) {
 
 TEST(session_eager_equals_lazy) {
   Run run;
-  for (const Semantics semantics : {Semantics::kReleased, Semantics::kCorrected, Semantics::kPaper}) {
+  for (const Semantics semantics : {Semantics::kReleased, Semantics::kCorrected, Semantics::kPaper, Semantics::kNested}) {
     for (const SlotKind slot_kind : {SlotKind::kStrided, SlotKind::kMean}) {
       for (int m = 1; m <= 4; ++m) {
         ToySpec spec = spec_of(semantics, 25, slot_kind);

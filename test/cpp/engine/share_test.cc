@@ -30,10 +30,11 @@ GenerateRequest request_of(const Ids& prompt, int n) {
 
 TEST(sessions_share_passes) {
   Run run;
-  for (const Semantics semantics : {Semantics::kPaper, Semantics::kReleased}) {
+  for (const Semantics semantics : {Semantics::kPaper, Semantics::kReleased, Semantics::kNested}) {
     ToySpec spec;
     spec.seed = 61;
     spec.semantics = semantics;
+    if (semantics == Semantics::kNested) spec.positions = Positions::kBanded;
     const Toy toy(spec);
     const auto engine = make_engine(toy);
     const auto document_of = [&](int n, uint32_t seed, Method method) {

@@ -66,6 +66,18 @@ Net random_net(Source& source, const Shape& shape, int vocab) {
   return net;
 }
 
+// w += scale * b a, in float64.
+void add_product(Matrix& w, const Matrix& b, const Matrix& a, double scale) {
+  const auto rows = static_cast<size_t>(w.rows), cols = static_cast<size_t>(w.cols), rank = static_cast<size_t>(a.rows);
+  for (size_t i = 0; i < rows; ++i) {
+    for (size_t j = 0; j < cols; ++j) {
+      double sum = 0;
+      for (size_t r = 0; r < rank; ++r) sum += static_cast<double>(b.data[i * rank + r]) * static_cast<double>(a.data[r * cols + j]);
+      w.data[i * cols + j] = static_cast<float>(static_cast<double>(w.data[i * cols + j]) + scale * sum);
+    }
+  }
+}
+
 // The rows of every head from the order (m, m + C/2) to (2m, 2m + 1).
 void interleave(Matrix& m, int head_dim) {
   const std::vector<float> old = m.data;
@@ -86,7 +98,7 @@ class ToyFiles : public ModelFiles {
     lower_config.n_layers = spec.n_injected;
     upper = views_of(toy.upper);
     lower = views_of(toy.lower);
-    is_lower_shared = !spec.lower;
+    is_lower_shared = !spec.lower && spec.lora_rank == 0;
     for (const Cross& c : toy.cross) cross.push_back({c.norm.data(), view(c.q), view(c.o)});
     tree.semantics = spec.semantics;
     tree.slot_kind = spec.slot_kind;
@@ -98,6 +110,9 @@ class ToyFiles : public ModelFiles {
     tree.selection = spec.selection;
     tree.selection_layer = spec.selection_layer;
     tree.selection_heads = spec.selection_heads;
+    tree.positions = spec.positions;
+    tree.slot_budget = spec.slot_budget;
+    tree.budget_unit = spec.budget_unit;
     if (spec.focus) {
       focus = {true, spec.focus->has_q, spec.focus->has_k, spec.focus->has_v, spec.focus->has_o, spec.focus->chunk_size, spec.focus->query_cap};
       for (const Candidate& c : toy.candidates) candidates.push_back({view(c.q), view(c.k), view(c.v), view(c.o)});
@@ -161,6 +176,19 @@ Toy::Toy(const ToySpec& spec_in) : spec(spec_in) {
   Source source(spec.seed);
   upper = random_net(source, spec.upper, spec.vocab);
   lower = spec.lower ? random_net(source, *spec.lower, spec.vocab) : upper;
+  for (int i = 0; i < spec.n_injected && spec.lora_rank > 0; ++i) {
+    Block& b = lower.layers[static_cast<size_t>(i)];
+    const std::pair<const char*, Matrix*> roles[] = {{"self_attn.q_proj", &b.q}, {"self_attn.k_proj", &b.k}, {"self_attn.v_proj", &b.v},
+        {"self_attn.o_proj", &b.o}, {"mlp.gate_proj", &b.gate}, {"mlp.up_proj", &b.up}, {"mlp.down_proj", &b.down}};
+    for (const auto& [role, w] : roles) {
+      if (source.uniform() < -0.5f) continue;  // any subset of them
+      const Matrix down = source.matrix(spec.lora_rank, w->cols), up = source.matrix(w->rows, spec.lora_rank, 0.3f);
+      add_product(*w, up, down, spec.lora_alpha / spec.lora_rank);
+      const std::string name = "encoder.layers." + std::to_string(i) + '.' + role;
+      lora.emplace_back(name + ".lora_a.weight", down);
+      lora.emplace_back(name + ".lora_b.weight", up);
+    }
+  }
   for (int i = 0; i < spec.n_injected; ++i) {
     Cross c;
     c.norm = source.vector(spec.upper.dim, 1, 0.3f);

@@ -57,6 +57,8 @@ struct FocusSpec {
 struct ToySpec {
   Shape upper;
   std::optional<Shape> lower;  // absent: the upper model's own layers
+  int lora_rank = 0;           // of the pairs that the lower model's layers add to the upper's; 0: none
+  double lora_alpha = 3;
   int vocab = 61, n_injected = 2, depth = 3, chunk_size = 16;
   std::string last_p = "2";
   Semantics semantics = Semantics::kPaper;
@@ -65,6 +67,9 @@ struct ToySpec {
   SelectionRule selection = SelectionRule::kCosine;
   int selection_layer = 0;
   std::vector<int> selection_heads;  // empty: all
+  Positions positions = Positions::kSum;
+  int64_t slot_budget = 0;  // 0: none
+  BudgetUnit budget_unit = BudgetUnit::kChunk;
   std::optional<FocusSpec> focus;
   int bos_id = -1;
   int64_t window = 8192;
@@ -78,7 +83,8 @@ struct Toy {
   const ToySpec spec;
   Net upper, lower;  // lower: its n_injected layers, a copy of the upper's if shared
   std::vector<Cross> cross;
-  std::vector<Candidate> candidates;  // of every layer; those that the spec leaves out are the plain ones
+  std::vector<std::pair<std::string, Matrix>> lora;  // tensors by name; `lower` has them added
+  std::vector<Candidate> candidates;                 // of every layer; those that the spec leaves out are the plain ones
 };
 
 // The same model with pairs (2m, 2m + 1) in its rotation; in memory or as a GGUF file only.

@@ -64,7 +64,7 @@ std::string shape_json(const Shape& s, int vocab, int64_t window = 8192) {
 }
 
 std::string tree_json(const ToySpec& spec) {
-  static constexpr const char* kSemantics[] = {"released", "corrected", "paper"};
+  static constexpr const char* kSemantics[] = {"released", "corrected", "paper", "nested"};
   std::ostringstream json;
   json << R"("num_cross_attn_layers":)" << -spec.n_injected << R"(,"segment_tree_depth":)" << spec.depth << R"(,"last_p":")" << spec.last_p
        << R"(","chunk_size":)" << spec.chunk_size << R"(,"do_retrieval":)" << (spec.do_retrieval ? "true" : "false") << R"(,"semantics":")"
@@ -72,6 +72,10 @@ std::string tree_json(const ToySpec& spec) {
   if (spec.selection == SelectionRule::kTokenKeys) json << R"(,"selection":"token_keys","selection_layer":)" << spec.selection_layer;
   for (size_t i = 0; i < spec.selection_heads.size(); ++i) json << (i == 0 ? R"(,"selection_heads":[)" : ",") << spec.selection_heads[i];
   if (!spec.selection_heads.empty()) json << ']';
+  if (spec.positions == Positions::kBanded) json << R"(,"positions":"banded")";
+  if (spec.slot_budget > 0) json << R"(,"slot_budget":)" << spec.slot_budget;
+  if (spec.budget_unit == BudgetUnit::kGroup) json << R"(,"budget_unit":"group")";
+  if (spec.lora_rank > 0) json << R"(,"lora_rank":)" << spec.lora_rank << R"(,"lora_alpha":)" << spec.lora_alpha;
   if (spec.lower) json << R"(,"encoder_config":{)" << shape_json(*spec.lower, spec.vocab) << '}';
   return json.str();
 }
@@ -111,6 +115,7 @@ Tensors cross_tensors(const Toy& toy) {
     add(tensors, prefix + "q_proj.weight", toy.cross[i].q);
     add(tensors, prefix + "o_proj.weight", toy.cross[i].o);
   }
+  for (const auto& [name, m] : toy.lora) add(tensors, name, m);
   if (toy.spec.lower) {
     add(tensors, "encoder.embed_tokens.weight", toy.lower.embedding);
     add(tensors, "encoder.norm.weight", toy.lower.final_norm);
@@ -127,7 +132,10 @@ void write_adapters(const Toy& toy, const std::string& directory, Layout layout,
     std::filesystem::create_directories(adapter);
     write_safetensors(adapter + "/adapter.safetensors", cross_tensors(toy));
     write_bytes(adapter + "/adapter_config.json", R"({"format":"banyan-adapter","version":1,"method":"sharedllm","lower":")" +
-                                                      std::string(spec.lower ? "own" : "shared") + R"(",)" + tree_json(spec) + '}');
+                                                      std::string(spec.lower           ? "own"
+                                                                  : spec.lora_rank > 0 ? "lora"
+                                                                                       : "shared") +
+                                                      R"(",)" + tree_json(spec) + '}');
     paths.adapters.push_back(adapter);
   }
   if (layout == Layout::kFocus || layout == Layout::kBoth) {
@@ -160,7 +168,8 @@ LoadPaths write_toy(const Toy& toy, const std::string& directory, Layout layout)
   std::filesystem::create_directories(base);
   if (layout == Layout::kCheckpoint) model.merge(cross_tensors(toy));
   write_safetensors(base + "/model.safetensors", model);
-  write_bytes(base + "/config.json", '{' + shape + (layout == Layout::kCheckpoint ? ',' + tree_json(spec) : "") + '}');
+  write_bytes(base + "/config.json",
+      '{' + shape + (layout == Layout::kCheckpoint ? ',' + tree_json(spec) + (spec.lora_rank > 0 ? R"(,"lower":"lora")" : "") : "") + '}');
   LoadPaths paths(base);
   write_adapters(toy, directory, layout, paths);
   return paths;

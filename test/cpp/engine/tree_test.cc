@@ -178,6 +178,50 @@ TEST(tree_slots) {
   check_slots(run);
 }
 
+// Groups of a nested tree from the definition, by recursion.
+void expect_nested(Run& run, const ChunkTree& tree, int node, Span groups, int step, const std::string& what) {
+  const int level = log2_floor(node), n = tree.n_tokens(), per_slot = 1 << (tree.depth() - level);
+  const Span tokens{groups.begin * step, std::min(groups.end * step, n)};
+  const SlotPlan slots = tree.slots(node);
+  run.check(tree.groups(node) == groups && groups.size() >= 1 && tree.tokens_of(groups) == tokens && tree.span(node) == tokens &&
+                slots.step == per_slot * step && slots.n_slots == (groups.size() + per_slot - 1) / per_slot && tree.groups_per_slot(node) == per_slot,
+      what + ", node " + std::to_string(node));
+  if (level == tree.depth()) return;
+  const int middle = groups.begin + groups.size() / 2;
+  expect_nested(run, tree, 2 * node, {groups.begin, middle}, step, what);
+  expect_nested(run, tree, 2 * node + 1, {middle, groups.end}, step, what);
+}
+
+TEST(tree_nested) {
+  Run run;
+  for (int n = 1; n <= 260; ++n) {
+    for (int depth = 1; depth <= 6; ++depth) {
+      for (const Keep& keep : {Keep{false, 1, 0}, Keep{false, 3, 0}, Keep{false, 32, 0}, Keep{false, -1, 0}, Keep{true, 0, 0.3}}) {
+        TreeConfig config = config_of(Semantics::kNested, depth);
+        config.keep = keep;
+        const ChunkTree tree(n, config);
+        const std::string what = "nested, " + std::to_string(n) + " tokens, depth " + std::to_string(depth) + ", keep " +
+                                 std::to_string(keep.is_fraction ? keep.fraction : static_cast<double>(keep.count));
+        const int d = std::min(depth, log2_floor(n)), leaf = n >> d;
+        const int64_t wanted = keep.is_fraction ? std::max(1, static_cast<int>(leaf * keep.fraction)) : keep.count > 0 ? keep.count : leaf;
+        const int step = leaf / static_cast<int>(std::min<int64_t>(wanted, leaf)), n_groups = (n + step - 1) / step;
+        run.check(tree.depth() == d && n_groups >= (1 << d) && tree.fine().step == step && tree.fine().n_slots == n_groups && tree.is_nested(), what);
+        expect_nested(run, tree, 1, {0, n_groups}, step, what);
+      }
+    }
+  }
+  // for powers of two the spans and steps are the paper's
+  for (int depth = 1; depth <= 5; ++depth) {
+    TreeConfig config = config_of(Semantics::kNested, depth), paper = config_of(Semantics::kPaper, depth);
+    config.keep = paper.keep = {false, 8, 0};
+    const ChunkTree nested(1024, config), other(1024, paper);
+    for (int node = 1; node <= nested.n_nodes(); ++node) {
+      const SlotPlan a = nested.slots(node), b = other.slots(node);
+      run.check(nested.span(node) == other.span(node) && a.step == b.step && a.n_slots == b.n_slots, "the paper's node " + std::to_string(node));
+    }
+  }
+}
+
 TEST(tree_levels) {
   Run run;
   for (int node = 1; node < 4096; ++node) run.equal(level_of(node), log2_floor(node), "level of node " + std::to_string(node));

@@ -171,6 +171,36 @@ TEST(checkpoint_lower_model_must_fit) {
   CHECK_THROWS(kBadAdapter, "vocab_size", with(vocabulary, 1));
 }
 
+TEST(adapter_positions_and_budget) {
+  const TempDirectory temp;
+  const Tiny m = tiny("llama");
+  const std::string base = write_huggingface(temp, "base", tiny_config(m), huggingface_tensors(m));
+  const auto open = [&](const Members& changes) {
+    Members config = adapter_config(m, 2);
+    for (const auto& [key, value] : changes) config[key] = value;
+    return ModelFiles::open({base, write_adapter(temp, "a", config, cross_tensors(m, 2))});
+  };
+  const std::pair<const char*, const char*> nested{"semantics", "\"nested\""}, banded{"positions", "\"banded\""};
+  const auto plain = open({nested});
+  CHECK(plain->tree.semantics == Semantics::kNested && plain->tree.positions == Positions::kSum && plain->tree.slot_budget == 0 &&
+        plain->tree.budget_unit == BudgetUnit::kChunk);
+  const auto full =
+      open({nested, banded, {"slot_budget", "512"}, {"budget_unit", "\"group\""}, {"selection", "\"token_keys\""}, {"selection_layer", "1"}});
+  CHECK(full->tree.positions == Positions::kBanded && full->tree.slot_budget == 512 && full->tree.budget_unit == BudgetUnit::kGroup);
+  CHECK(open({nested, banded})->fingerprint != plain->fingerprint);
+  CHECK_EQUAL(open({nested, {"slot_budget", "9"}})->fingerprint, plain->fingerprint);  // documents serve any budget
+  CHECK_EQUAL(open({{"slot_budget", "9"}, {"chunk_size", "37"}})->tree.slot_budget, 9);
+  CHECK_THROWS(kBadAdapter, "must be one of sum, banded", open({nested, {"positions", "\"both\""}}));
+  CHECK_THROWS(kBadAdapter, "need the semantics nested", open({banded}));
+  CHECK_THROWS(kBadAdapter, "must be one of released, corrected, paper, nested", open({{"semantics", "\"deep\""}}));
+  CHECK_THROWS(kBadAdapter, "slot_budget", open({nested, {"slot_budget", "-1"}}));
+  CHECK_THROWS(kBadAdapter, "slot_budget", open({nested, {"slot_budget", "1.5"}}));
+  CHECK_THROWS(kBadAdapter, "slot_budget", open({nested, {"slot_budget", "\"9\""}}));
+  CHECK_THROWS(kBadAdapter, "slot_budget needs scores", open({nested, {"slot_budget", "9"}, {"do_retrieval", "false"}}));
+  CHECK_THROWS(kBadAdapter, "must be one of chunk, group", open({nested, {"budget_unit", "\"slot\""}}));
+  CHECK_THROWS(kBadAdapter, "budget_unit \"group\" needs", open({nested, {"slot_budget", "9"}, {"budget_unit", "\"group\""}}));
+}
+
 TEST(adapter_on_a_huggingface_base) {
   const TempDirectory temp;
   const Tiny m = tiny("qwen3");

@@ -74,7 +74,7 @@ TEST(tree_is_checked) {
     tree.semantics = semantics, tree.depth = depth, tree.chunk_size = chunk_size;
     check_tree(tree, "f");
   };
-  check(4, 37, Semantics::kPaper), check(3, 1, Semantics::kPaper);
+  check(4, 37, Semantics::kPaper), check(3, 1, Semantics::kPaper), check(4, 37, Semantics::kNested);
   check(1, 2), check(1, 33), check(3, 100), check(3, 1024), check(4, 64);
   CHECK_THROWS(kBadAdapter, "segment_tree_depth", check(0, 64));
   CHECK_THROWS(kBadAdapter, "segment_tree_depth", check(17, 1 << 20));
@@ -83,6 +83,31 @@ TEST(tree_is_checked) {
   CHECK_THROWS(kBadAdapter, "cannot be halved", check(3, 33));
   CHECK_THROWS(kBadAdapter, "cannot be halved", check(3, 4));
   CHECK_THROWS(kBadAdapter, "cannot be halved", check(1, 1));
+}
+
+TEST(positions_and_budget_are_checked) {
+  const auto conflict = [](auto&& change) {
+    TreeConfig tree;
+    tree.semantics = Semantics::kNested, tree.selection = SelectionRule::kTokenKeys;
+    tree.positions = Positions::kBanded, tree.slot_budget = 100, tree.budget_unit = BudgetUnit::kGroup;
+    change(tree);
+    return find_conflict(tree);
+  };
+  CHECK_EQUAL(conflict([](TreeConfig&) {}), "");
+  CHECK(conflict([](TreeConfig& t) { t.semantics = Semantics::kPaper; }).starts_with("positions"));
+  CHECK(conflict([](TreeConfig& t) { t.semantics = Semantics::kPaper, t.positions = Positions::kSum; }).starts_with("budget_unit"));
+  CHECK_EQUAL(
+      conflict([](TreeConfig& t) { t.semantics = Semantics::kReleased, t.positions = Positions::kSum, t.budget_unit = BudgetUnit::kChunk; }), "");
+  CHECK(conflict([](TreeConfig& t) { t.selection = SelectionRule::kCosine; }).starts_with("budget_unit"));
+  CHECK(conflict([](TreeConfig& t) { t.do_retrieval = false; }).starts_with("slot_budget"));
+  CHECK(conflict([](TreeConfig& t) { t.slot_budget = -1; }).starts_with("slot_budget"));
+  const auto by_cosine = [&](int depth, int64_t budget) {
+    return conflict(
+        [&](TreeConfig& t) { t.selection = SelectionRule::kCosine, t.budget_unit = BudgetUnit::kChunk, t.depth = depth, t.slot_budget = budget; });
+  };
+  CHECK(by_cosine(1, 7).starts_with("slot_budget"));
+  CHECK_EQUAL(by_cosine(1, 0), "");
+  CHECK_EQUAL(by_cosine(2, 7), "");
 }
 
 TEST(config_is_checked) {

@@ -51,6 +51,20 @@ class Targets {
     const std::string adapter = write_adapter(temp_, "adapter", adapter_config(m, 1), cross_tensors(m, 1));
     add("adapter/adapter_config.json", {gguf, adapter});
     add("adapter/adapter.safetensors", {gguf, adapter});
+
+    Members nested = adapter_config(m, 1);
+    nested["semantics"] = "\"nested\"", nested["positions"] = "\"banded\"", nested["slot_budget"] = "12", nested["budget_unit"] = "\"group\"",
+    nested["selection"] = "\"token_keys\"", nested["selection_layer"] = "0", nested["lower"] = "\"lora\"", nested["lora_rank"] = "2",
+    nested["lora_alpha"] = "4";
+    auto pairs = cross_tensors(m, 1);
+    for (const char* role : {"self_attn.q_proj", "self_attn.o_proj"}) {
+      const std::string name = std::string("encoder.layers.0.") + role;
+      pairs.push_back(make_tensor(name + ".lora_a.weight", DType::kF16, {2, 8}));
+      pairs.push_back(make_tensor(name + ".lora_b.weight", DType::kF16, {8, 2}));
+    }
+    const std::string lora = write_adapter(temp_, "lora", nested, pairs);
+    add("lora/adapter_config.json", {gguf, lora});
+    add("lora/adapter.safetensors", {gguf, lora});
   }
 
   size_t count() const { return targets_.size(); }
