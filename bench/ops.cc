@@ -258,14 +258,15 @@ void bench_gemm(Machine& machine) {
 
 struct Cache { std::vector<uint8_t> k, v; KvView view; };
 
-Cache make_cache(DType dtype, int n_rows, int heads, int head_dim) {
+// Head-major: each head's rows lie together. Else token by token, as the engine's caches and memories do.
+Cache make_cache(DType dtype, int n_rows, int heads, int head_dim, bool is_head_major) {
   Random random(2);
   Cache cache;
   const std::vector<uint8_t> some = random_packed(random, dtype, 1000, head_dim).memory;  // repeated: making numbers would take longer than measuring
   cache.k.resize(row_bytes(dtype, int64_t{n_rows} * heads * head_dim));
   for (size_t i = 0; i < cache.k.size(); i += some.size()) std::memcpy(&cache.k[i], some.data(), std::min(some.size(), cache.k.size() - i));
   cache.v = cache.k;
-  cache.view = {cache.k.data(), cache.v.data(), dtype, head_dim, int64_t{n_rows} * head_dim};
+  cache.view = {cache.k.data(), cache.v.data(), dtype, is_head_major ? head_dim : int64_t{heads} * head_dim, is_head_major ? int64_t{n_rows} * head_dim : head_dim};
   return cache;
 }
 
@@ -277,12 +278,12 @@ void print_attention(Machine& machine, const std::string& line, double n_pairs, 
 void bench_attend(Machine& machine) {
   for (const AttendCase& c : kAttendBenches) {
     const std::string line = std::string("attend ") + traits(c.dtype).name + " T=" + std::to_string(c.tokens) + " H=" + std::to_string(c.heads) + "/" + std::to_string(c.kv_heads) +
-                             " C=" + std::to_string(c.head_dim) + " N=" + std::to_string(c.keys) + (c.ranges == Ranges::kPairs ? " pairs" : "");
+                             " C=" + std::to_string(c.head_dim) + " N=" + std::to_string(c.keys) + (c.ranges == Ranges::kPairs ? " pairs" : "") + (c.is_head_major ? "" : " by token");
     if (!machine.wants(line)) continue;
     Random random(1);
     std::vector<Cache> caches;
     const int n_copies = c.tokens > 1 ? 1 : 8;
-    for (int i = 0; i < n_copies; ++i) caches.push_back(make_cache(c.dtype, c.keys, c.kv_heads, c.head_dim));
+    for (int i = 0; i < n_copies; ++i) caches.push_back(make_cache(c.dtype, c.keys, c.kv_heads, c.head_dim, c.is_head_major));
     for (Cache& cache : caches) { cache.view.k = cache.k.data(); cache.view.v = cache.v.data(); }
     const std::vector<float> q = random.floats(static_cast<size_t>(c.tokens * c.heads * c.head_dim));
     std::vector<float> out(q.size());
@@ -306,11 +307,14 @@ void bench_inject(Machine& machine) {
                              " C=" + std::to_string(c.head_dim) + " N=" + std::to_string(c.slots);
     if (!machine.wants(line)) continue;
     Random random(1);
-    const Cache cache = make_cache(c.dtype, c.slots, c.kv_heads, c.head_dim);
+    std::vector<Cache> caches;
+    const size_t n_copies = c.tokens > 1 ? 1 : 4;  // of a question's M = 4 layers
+    for (size_t i = 0; i < n_copies; ++i) caches.push_back(make_cache(c.dtype, c.slots, c.kv_heads, c.head_dim, false));
+    for (Cache& cache : caches) { cache.view.k = cache.k.data(); cache.view.v = cache.v.data(); }
     const std::vector<float> q = random.floats(static_cast<size_t>(c.tokens * c.heads * c.head_dim));
     std::vector<float> out(q.size());
-    const Times times = measure([&](int) {
-      inject(machine.stream, {out.data(), q.data(), cache.view, c.slots, c.tokens, c.heads, c.kv_heads, c.head_dim, 0.125f});
+    const Times times = measure([&](int i) {
+      inject(machine.stream, {out.data(), q.data(), caches[static_cast<size_t>(i) % n_copies].view, c.slots, c.tokens, c.heads, c.kv_heads, c.head_dim, 0.125f});
     });
     print_attention(machine, line, static_cast<double>(c.tokens) * c.slots, c.heads, c.kv_heads, c.head_dim, c.slots, c.dtype, c.tokens == 1, times);
   }

@@ -5,13 +5,15 @@
 // How the keys are cut depends on shapes only, never on the number of threads.
 
 constexpr int kMaxHeadDim = 1024;
-constexpr int kQueryRows = 48;   // rows = tokens x heads of a group; a multiple of every kTileRows
-constexpr int kKeyTile = 64;     // at 128 dims, keys and values take 2 x 32 KiB: the second-level cache holds the whole tile
-constexpr int kSplitKeys = 512;  // a split of fewer keys would not pay for its merge
-constexpr int kScoreRows = 2;    // a tile of so few queries does not repay the transposition of its keys
+constexpr int kQueryRows = 192;     // keys are loaded and transposed once for so many rows; q, o and scores of 128 dims take 240 KiB
+constexpr int kWideHeadDim = 128;   // beyond it
+constexpr int kWideQueryRows = 48;  // so many: the scratch memory holds no more
+constexpr int kMostHidden = 48;     // keys that a tile may score for nothing, for tokens whose first key comes later
+constexpr int kKeyTile = 64;        // at 128 dims, keys and values take 2 x 32 KiB: the second-level cache holds the whole tile
+constexpr int kSplitKeys = 512;     // a split of fewer keys would not pay for its merge
 constexpr int kMaxSplits = 64;
 constexpr int kSplitTasks = 128;  // tasks worth having: two for each of 64 threads
-static_assert(kQueryRows % kTileRows == 0 && kKeyTile % kTileCols == 0);
+static_assert(kQueryRows % kTileRows == 0 && kWideQueryRows % kTileRows == 0 && kKeyTile % kTileCols == 0);
 
 struct AttendJob {
   const Stream& stream;
@@ -20,6 +22,7 @@ struct AttendJob {
   int group;  // query heads per kv head
   int tile_tokens, n_tiles;
   int tile_heads, n_head_tiles;  // heads of a group in one tile: all of them, unless the group is very large
+  int joint_heads;  // kv heads in one task: one, or with few queries (attend_few.inl) several; n_head_tiles then counts tasks that share the heads
   int n_splits;
   float* partials;  // [T, H, n_splits, C + 2]: o, m, l; unused with one split
 
@@ -37,7 +40,7 @@ struct QueryTile {
   float* q;            // [rows, C], times scale
   float* o;            // [rows, padded C]
   float* m;            // [rows] maximum of the scores so far
-  float* l;            // [rows] sum of e^(score - m)
+  float* l;            // [rows, kLanes] sums of e^(score - m), one for each lane: added up only at the end
   float* scores;       // [rows, kKeyTile]
   float* keys;         // packed [C, kKeyTile]
   float* values;       // packed [kKeyTile, C]
@@ -45,8 +48,12 @@ struct QueryTile {
   int n_rows() const { return n_tokens * n_heads; }
 };
 
+// Rows of a tile, tokens x heads of a group; a multiple of every kTileRows.
+inline int most_rows(int head_dim) { return head_dim <= kWideHeadDim ? kQueryRows : kWideQueryRows; }
+
 inline QueryTile lay_out(const AttendArgs& a, std::byte* scratch) {
   QueryTile tile{};
+  const int64_t n_rows = most_rows(a.head_dim);
   tile.padded_dim = round_up(a.head_dim, kTileCols);
   tile.vector_dim = round_up(a.head_dim, kLanes);
   float* at = reinterpret_cast<float*>(scratch);
@@ -55,17 +62,20 @@ inline QueryTile lay_out(const AttendArgs& a, std::byte* scratch) {
     at += round_up(n_floats, 16);
     return taken;
   };
-  tile.q = take(kQueryRows * int64_t{a.head_dim});
-  tile.o = take(kQueryRows * tile.padded_dim);
-  tile.m = take(kQueryRows);
-  tile.l = take(kQueryRows);
-  tile.scores = take(kQueryRows * kKeyTile);
+  tile.q = take(n_rows * a.head_dim);
+  tile.o = take(n_rows * tile.padded_dim);
+  tile.m = take(n_rows);
+  tile.l = take(n_rows * kLanes);
+  tile.scores = take(n_rows * kKeyTile);
   tile.keys = take(tile.padded_dim * kKeyTile);
   tile.values = take(tile.padded_dim * kKeyTile);
   tile.rows = take(kLanes * tile.padded_dim);
   return tile;
 }
-static_assert((2 * kQueryRows + 2 * kKeyTile + kLanes) * kMaxHeadDim + kQueryRows * (kKeyTile + 2) + 8 * 16 <=
+constexpr int tile_floats(int n_rows, int head_dim) {
+  return (2 * n_rows + 2 * kKeyTile + kLanes) * head_dim + n_rows * (kKeyTile + 1 + kLanes) + 8 * 16;
+}
+static_assert(std::max(tile_floats(kQueryRows, kWideHeadDim), tile_floats(kWideQueryRows, kMaxHeadDim)) <=
               static_cast<int>(Threads::kScratchBytes / sizeof(float)));
 
 inline void load_queries(const AttendArgs& a, QueryTile& tile) {
@@ -78,7 +88,7 @@ inline void load_queries(const AttendArgs& a, QueryTile& tile) {
     for (; c + kLanes <= a.head_dim; c += kLanes) store(to + c, mul(scale, load(from + c)));
     if (c < a.head_dim) store_n(to + c, mul(scale, load_n(from + c, a.head_dim - c)), a.head_dim - c);
     tile.m[row] = -std::numeric_limits<float>::infinity();
-    tile.l[row] = 0.0f;
+    store(tile.l + row * kLanes, zero());
   }
   std::memset(tile.o, 0, static_cast<size_t>(tile.n_rows() * tile.padded_dim) * sizeof(float));
 }
@@ -130,71 +140,61 @@ inline void load_keys(const AttendArgs& a, QueryTile& tile, int64_t n, int n_key
   }
 }
 
-// Scores of at most kScoreRows rows straight from the keys as they lie, at the price of a sum across lanes per score.
-template <DType kFormat> void score_few_as(const AttendArgs& a, QueryTile& tile, int64_t n, int n_keys) {
-  for (int i = 0; i < n_keys; ++i) {
-    float scores[kScoreRows];
-    dot_row<kFormat>(find_row<kFormat>(a.kv, a.kv.k, n + i, tile.kv_head, a.head_dim), a.head_dim, tile.q, a.head_dim, tile.n_rows(), scores);
-    for (int row = 0; row < tile.n_rows(); ++row) tile.scores[row * kKeyTile + i] = scores[row];
-  }
-}
-inline void score_few(const AttendArgs& a, QueryTile& tile, int64_t n, int n_keys) {
-  switch (a.kv.dtype) {
-    case DType::kQ8_0: return score_few_as<DType::kQ8_0>(a, tile, n, n_keys);
-    case DType::kF16: return score_few_as<DType::kF16>(a, tile, n, n_keys);
-    default: return score_few_as<DType::kF32>(a, tile, n, n_keys);
-  }
-}
-
 // Values are columns already: packed [keys][kTileCols] per kTileCols dims.
 inline void load_values(const AttendArgs& a, QueryTile& tile, int64_t n, int n_keys) {
   for (int i = 0; i < n_keys; ++i) load_row(a.kv, a.kv.v, n + i, tile.kv_head, a.head_dim, StorePacked{tile.values + i * kTileCols});
 }
 
-// Scores of one row become e^(score - m); m, l and o follow. Keys [n_hidden, n_visible) of n_keys count.
+// Scores of one row become e^(score - m); m, l and o follow. Keys [n_hidden, n_visible) of n_keys count. Behind the first keys the maximum hardly ever
+// moves, and then nothing is summed across lanes and o stays as it is.
 inline void fold_row(QueryTile& tile, int row, int n_hidden, int n_visible, int n_keys) {
-  float* scores = tile.scores + row * kKeyTile;
+  constexpr float kNothing = -std::numeric_limits<float>::infinity();
+  float *scores = tile.scores + row * kKeyTile, *l = tile.l + row * kLanes;
   const int n_padded = static_cast<int>(round_up(n_keys, kLanes));
-  for (int i = 0; i < n_hidden; ++i) scores[i] = -std::numeric_limits<float>::infinity();
-  for (int i = n_visible; i < n_padded; ++i) scores[i] = -std::numeric_limits<float>::infinity();
-  Vec highest = broadcast(tile.m[row]);
-  for (int i = 0; i < n_padded; i += kLanes) highest = max(highest, load(scores + i));
-  const float m = reduce_max(highest);
-  if (m == -std::numeric_limits<float>::infinity()) {  // nothing seen yet: -inf - -inf would be NaN
+  for (int i = 0; i < n_hidden; ++i) scores[i] = kNothing;
+  for (int i = n_visible; i < n_padded; ++i) scores[i] = kNothing;
+  Vec highest = load(scores);
+  for (int i = kLanes; i < n_padded; i += kLanes) highest = max(highest, load(scores + i));
+  if (is_any_above(highest, tile.m[row])) {
+    const float m = reduce_max(max(highest, broadcast(tile.m[row])));
+    const Vec correction = exp_bounded(broadcast(tile.m[row] - m));
+    tile.m[row] = m;
+    store(l, mul(load(l), correction));
+    float* o = tile.o + row * tile.padded_dim;
+    for (int64_t c = 0; c < tile.vector_dim; c += kLanes) store(o + c, mul(load(o + c), correction));
+  }
+  const float m = tile.m[row];
+  if (m == kNothing) {  // nothing seen yet: -inf - -inf would be NaN
     std::memset(scores, 0, static_cast<size_t>(n_padded) * sizeof(float));
     return;
   }
-  Vec sum = zero();
+  Vec sum = load(l);
   for (int i = 0; i < n_padded; i += kLanes) {
-    const Vec p = exp(sub(load(scores + i), broadcast(m)));
+    const Vec p = exp_bounded(sub(load(scores + i), broadcast(m)));
     store(scores + i, p);
     sum = add(sum, p);
   }
-  const float correction = exp_one(tile.m[row] - m);
-  tile.l[row] = tile.l[row] * correction + reduce_add(sum);
-  tile.m[row] = m;
-  if (correction == 1.0f) return;
-  float* o = tile.o + row * tile.padded_dim;
-  for (int64_t c = 0; c < tile.vector_dim; c += kLanes) store(o + c, mul(load(o + c), broadcast(correction)));
+  store(l, sum);
 }
 
-// Folds keys [begin, end) into the tile; a token sees those of its own range.
+// The same for all rows and keys [n, n + n_keys); a token sees those of its own range.
+inline void fold_rows(const AttendJob& job, QueryTile& tile, int64_t n, int n_keys) {
+  for (int row = 0; row < tile.n_rows(); ++row) {
+    const int64_t t = tile.first_token + row / tile.n_heads;
+    const auto within = [&](int64_t key) { return static_cast<int>(std::clamp<int64_t>(key - n, 0, n_keys)); };
+    fold_row(tile, row, within(job.begin(t)), within(job.end(t)), n_keys);
+  }
+}
+
+// Folds keys [begin, end) into the tile.
 inline void fold_keys(const AttendJob& job, QueryTile& tile, int64_t begin, int64_t end) {
   const AttendArgs& a = job.args;
   for (int64_t n = begin; n < end && !job.stream.cancelled(); n += kKeyTile) {
     const int n_keys = static_cast<int>(std::min<int64_t>(kKeyTile, end - n));
-    if (tile.n_rows() <= kScoreRows) {
-      score_few(a, tile, n, n_keys);
-    } else {
-      load_keys(a, tile, n, n_keys);
-      multiply(tile.scores, kKeyTile, tile.q, a.head_dim, tile.n_rows(), tile.keys, kTileCols * tile.padded_dim, a.head_dim,
-          static_cast<int>(round_up(n_keys, kLanes)), false);
-    }
-    for (int row = 0; row < tile.n_rows(); ++row) {
-      const int64_t t = tile.first_token + row / tile.n_heads;
-      const auto within = [&](int64_t key) { return static_cast<int>(std::clamp<int64_t>(key - n, 0, n_keys)); };
-      fold_row(tile, row, within(job.begin(t)), within(job.end(t)), n_keys);
-    }
+    load_keys(a, tile, n, n_keys);
+    multiply(tile.scores, kKeyTile, tile.q, a.head_dim, tile.n_rows(), tile.keys, kTileCols * tile.padded_dim, a.head_dim,
+        static_cast<int>(round_up(n_keys, kLanes)), false);
+    fold_rows(job, tile, n, n_keys);
     load_values(a, tile, n, n_keys);
     multiply(tile.o, tile.padded_dim, tile.scores, kKeyTile, tile.n_rows(), tile.values, kTileCols * kKeyTile, n_keys,
         static_cast<int>(tile.vector_dim), true);
@@ -209,25 +209,42 @@ inline void write_tile(const AttendJob& job, const QueryTile& tile, int split) {
   for (int row = 0; row < tile.n_rows(); ++row) {
     const int64_t t = tile.first_token + row / tile.n_heads, h = tile.first_head + row % tile.n_heads;
     const float* o = tile.o + row * tile.padded_dim;
+    const float l = reduce_add(load(tile.l + row * kLanes));
     if (job.n_splits == 1) {
       float* out = a.out + (t * a.n_heads + h) * a.head_dim;
-      const float norm = tile.l[row] > 0.0f ? 1.0f / tile.l[row] : 0.0f;
+      const float norm = l > 0.0f ? 1.0f / l : 0.0f;
       for (int c = 0; c < a.head_dim; ++c) out[c] = o[c] * norm;
-      if (a.lse != nullptr) a.lse[t * a.n_heads + h] = log_sum(tile.m[row], tile.l[row]);
+      if (a.lse != nullptr) a.lse[t * a.n_heads + h] = log_sum(tile.m[row], l);
     } else {
       float* partial = job.partials + ((t * a.n_heads + h) * job.n_splits + split) * job.partial_floats();
       std::memcpy(partial, o, static_cast<size_t>(a.head_dim) * sizeof(float));
       partial[a.head_dim] = tile.m[row];
-      partial[a.head_dim + 1] = tile.l[row];
+      partial[a.head_dim + 1] = l;
     }
   }
 }
 
 // Whether a token's keys are nearly those of an earlier one, whose first key is `begin` and whose tile reaches to `end`: the same first key, or one a little
-// later, as in a sliding window. Keys before a token's own first one are then computed and hidden, at most one for each row of a tile.
+// later, as in a sliding window. Keys before a token's own first one are then computed and hidden, at most kMostHidden.
 inline bool is_together(const AttendJob& job, int64_t begin, int64_t end, int64_t t) {
   const int64_t later = job.begin(t) - begin;
-  return later == 0 || (later > 0 && later <= kQueryRows && job.begin(t) < end);
+  return later == 0 || (later > 0 && later <= kMostHidden && job.begin(t) < end);
+}
+
+struct KeySpan {
+  int64_t begin, end;
+};
+
+// Puts token t and those after it, before t_end, that are together with it into the tile; the keys of their split.
+inline KeySpan take_run(const AttendJob& job, QueryTile& tile, int64_t t, int64_t t_end, int split) {
+  const int64_t begin = job.begin(t);
+  int64_t end = job.end(t), next = t + 1;
+  for (; next < t_end && is_together(job, begin, end, next); ++next) end = std::max(end, job.end(next));
+  tile.first_token = t;
+  tile.n_tokens = static_cast<int>(next - t);
+  const int64_t split_keys = round_up(ceil_div(std::max<int64_t>(0, end - begin), job.n_splits), kKeyTile);
+  const int64_t from = begin + split * split_keys;
+  return {from, std::min(end, from + split_keys)};
 }
 
 // One tile of queries, one kv head, one split of the keys. Consecutive tokens with nearly the same keys are done together, others one after another.
@@ -243,15 +260,9 @@ inline void attend_task(const AttendJob& job, int index, std::byte* scratch) {
   tile.n_heads = std::min(job.tile_heads, job.group - head_tile * job.tile_heads);
   const int64_t t_begin = int64_t{index / a.n_kv_heads} * job.tile_tokens, t_end = std::min<int64_t>(a.n_tokens, t_begin + job.tile_tokens);
   for (int64_t t = t_begin; t < t_end; t += tile.n_tokens) {
-    const int64_t begin = job.begin(t);
-    int64_t end = job.end(t), next = t + 1;
-    for (; next < t_end && is_together(job, begin, end, next); ++next) end = std::max(end, job.end(next));
-    tile.first_token = t;
-    tile.n_tokens = static_cast<int>(next - t);
+    const KeySpan span = take_run(job, tile, t, t_end, split);
     load_queries(a, tile);
-    const int64_t split_keys = round_up(ceil_div(std::max<int64_t>(0, end - begin), job.n_splits), kKeyTile);
-    const int64_t from = begin + split * split_keys;
-    fold_keys(job, tile, from, std::min(end, from + split_keys));
+    fold_keys(job, tile, span.begin, span.end);
     write_tile(job, tile, split);
   }
 }
@@ -294,23 +305,21 @@ inline int longest_run(const AttendJob& job) {
   return longest;
 }
 
-inline void attend_keys(Stream& stream, const AttendArgs& args, int n_slots) {
-  if (args.n_tokens <= 0 || args.n_heads <= 0) return;
-  AttendJob job{stream, args, n_slots, args.n_heads / args.n_kv_heads, 0, 0, 0, 0, 1, nullptr};
-  job.tile_heads = std::min(job.group, kQueryRows);
-  job.n_head_tiles = static_cast<int>(ceil_div(job.group, job.tile_heads));
-  job.tile_tokens = std::clamp(kQueryRows / job.tile_heads, 1, longest_run(job));
-  job.n_tiles = static_cast<int>(ceil_div(args.n_tokens, job.tile_tokens));
+// Each task has some tokens, some heads and one split of the keys; n_tasks counts those of one split.
+inline void cut(AttendJob& job, int64_t n_tasks, int64_t split_keys) {
+  const AttendArgs& a = job.args;
   int64_t longest = 0;
-  for (int64_t t = 0; t < args.n_tokens; ++t) longest = std::max(longest, job.end(t) - job.begin(t));
-  const int64_t n_tasks = int64_t{job.n_tiles} * args.n_kv_heads * job.n_head_tiles, n_rows = int64_t{args.n_tokens} * args.n_heads;
+  for (int64_t t = 0; t < a.n_tokens; ++t) longest = std::max(longest, job.end(t) - job.begin(t));
+  const int64_t n_rows = int64_t{a.n_tokens} * a.n_heads;
   const int64_t room = static_cast<int64_t>(Threads::kSharedBytes / sizeof(float)) / (n_rows * job.partial_floats());
-  const int64_t n_splits = std::min({ceil_div(longest, kSplitKeys), ceil_div(kSplitTasks, n_tasks), room, int64_t{kMaxSplits}});
+  const int64_t n_splits = std::min({ceil_div(longest, split_keys), ceil_div(kSplitTasks, n_tasks), room, int64_t{kMaxSplits}});
   job.n_splits = static_cast<int>(std::max<int64_t>(1, n_splits));
-  Threads& threads = *static_cast<Threads*>(stream.backend);
-  job.partials = reinterpret_cast<float*>(threads.shared());
-  const Threads::Phase phases[] = {phase<AttendJob, attend_task>(job, n_tasks * job.n_splits), phase<AttendJob, merge_task>(job, n_rows)};
-  threads.run(phases, job.n_splits > 1 ? 2 : 1);
 }
 
-inline void attend(Stream& stream, const AttendArgs& args) { attend_keys(stream, args, 0); }
+template <void (*kTask)(const AttendJob&, int, std::byte*)> void run_splits(AttendJob& job, int64_t n_tasks) {
+  Threads& threads = *static_cast<Threads*>(job.stream.backend);
+  job.partials = reinterpret_cast<float*>(threads.shared());
+  const Threads::Phase phases[] = {
+      phase<AttendJob, kTask>(job, n_tasks * job.n_splits), phase<AttendJob, merge_task>(job, int64_t{job.args.n_tokens} * job.args.n_heads)};
+  threads.run(phases, job.n_splits > 1 ? 2 : 1);
+}

@@ -5,11 +5,13 @@
 #define BANYAN_INLINE __forceinline
 #define BANYAN_UNROLL
 #define BANYAN_PREFETCH(at)
+#define BANYAN_PREFETCH_NEAR(at)
 #define BANYAN_RESTRICT __restrict
 #else
 #define BANYAN_INLINE __attribute__((always_inline)) inline
 #define BANYAN_RESTRICT __restrict__
-#define BANYAN_PREFETCH(at) __builtin_prefetch(at, 0, 2)  // into the second-level cache
+#define BANYAN_PREFETCH(at) __builtin_prefetch(at, 0, 2)       // into the second-level cache
+#define BANYAN_PREFETCH_NEAR(at) __builtin_prefetch(at, 0, 3)  // into the first
 #if defined(__clang__)
 #define BANYAN_UNROLL _Pragma("unroll")
 #else

@@ -11,11 +11,14 @@
 #include "cpu/gemm.inl"
 #include "cpu/rope.inl"
 #include "cpu/store.inl"
+#include "cpu/place.inl"
 #include "cpu/attend.inl"
+#include "cpu/attend_few.inl"
+#include "cpu/attend_keys.inl"
 #include "cpu/inject.inl"
 #include "cpu/merge.inl"
 #include "cpu/gather.inl"
 #include "cpu/pool.inl"
 #include "cpu/swiglu.inl"
 
-constexpr Ops kOps = {kVariant, embed, norm, gemm, rope, store, attend, inject, merge, gather, pool, swiglu};
+constexpr Ops kOps = {kVariant, embed, norm, gemm, rope, store, place, attend, inject, merge, gather, pool, swiglu};

@@ -27,20 +27,23 @@ inline void store_block_q8_0(uint8_t* block, const float* x) {
   for (int i = 0; i < 32; ++i) block[2 + i] = static_cast<uint8_t>(static_cast<int8_t>(q[i]));
 }
 
+// n elements, in Q8_0 whole blocks.
+inline void store_row(DType dtype, uint8_t* out, const float* x, int n) {
+  switch (dtype) {
+    case DType::kQ8_0:
+      for (int i = 0; i < n; i += 32) store_block_q8_0(out + row_bytes(DType::kQ8_0, i), x + i);
+      break;
+    case DType::kF16: store_halves(reinterpret_cast<uint16_t*>(out), x, n); break;
+    default: std::memcpy(out, x, static_cast<size_t>(n) * sizeof(float));
+  }
+}
+
 inline void store_task(const RowsJob<StoreArgs>& job, int index, std::byte*) {
   const StoreArgs& a = job.args;
-  const int dim = a.head_dim;
   for (int64_t t = job.begin(index); t < job.end(index); ++t) {
     for (int g = 0; g < a.n_heads; ++g) {
-      const float* x = a.x + (t * a.n_heads + g) * dim;
       uint8_t* out = static_cast<uint8_t*>(a.out) + row_bytes(a.dtype, a.rows[t] * a.row_stride + g * a.head_stride);
-      switch (a.dtype) {
-        case DType::kQ8_0:
-          for (int i = 0; i < dim; i += 32) store_block_q8_0(out + row_bytes(DType::kQ8_0, i), x + i);
-          break;
-        case DType::kF16: store_halves(reinterpret_cast<uint16_t*>(out), x, dim); break;
-        default: std::memcpy(out, x, static_cast<size_t>(dim) * sizeof(float));
-      }
+      store_row(a.dtype, out, a.x + (t * a.n_heads + g) * a.head_dim, a.head_dim);
     }
   }
 }

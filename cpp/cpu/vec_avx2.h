@@ -40,6 +40,10 @@ BANYAN_INLINE Vec round_to_even(Vec a) { return _mm256_round_ps(a, _MM_FROUND_TO
 BANYAN_INLINE Vec power_of_two(Vec n) {  // n whole, -126 <= n <= 127
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
 }
+BANYAN_INLINE Vec times_power_of_two(Vec a, Vec n) { return mul(a, power_of_two(n)); }
+BANYAN_INLINE bool is_any_above(Vec a, float bound) {  // NaN is above
+  return _mm256_movemask_ps(_mm256_cmp_ps(a, _mm256_set1_ps(bound), _CMP_NLE_UQ)) != 0;
+}
 BANYAN_INLINE Vec zero_if_below(Vec a, Vec x, Vec bound) { return _mm256_and_ps(a, _mm256_cmp_ps(x, bound, _CMP_NLT_UQ)); }
 
 BANYAN_INLINE float half(const void* at) {
@@ -81,4 +85,14 @@ BANYAN_INLINE void transpose(const float* in, int64_t in_stride, float* out, int
     _mm256_storeu_ps(out + (c + 2) * out_stride, _mm256_shuffle_ps(high01, high23, 0x44));
     _mm256_storeu_ps(out + (c + 3) * out_stride, _mm256_shuffle_ps(high01, high23, 0xee));
   }
+}
+
+// kLanes sums across lanes in two steps, that of kKeysAtOnce vectors at a time and that of the results: lane i of sum_rest is the sum of the lanes of
+// the i-th vector.
+constexpr int kKeysAtOnce = 2;
+BANYAN_INLINE Vec sum_some(const Vec* x) { return add(_mm256_unpacklo_ps(x[0], x[1]), _mm256_unpackhi_ps(x[0], x[1])); }
+BANYAN_INLINE Vec add_pairs(Vec a, Vec b) { return add(_mm256_shuffle_ps(a, b, 0x44), _mm256_shuffle_ps(a, b, 0xee)); }
+BANYAN_INLINE Vec sum_rest(const Vec* x) {
+  const Vec low = add_pairs(x[0], x[1]), high = add_pairs(x[2], x[3]);
+  return add(_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31));
 }

@@ -26,9 +26,8 @@ BANYAN_INLINE float reduce_add(Vec a) { return _mm512_reduce_add_ps(a); }
 BANYAN_INLINE float reduce_max(Vec a) { return _mm512_reduce_max_ps(a); }
 
 BANYAN_INLINE Vec round_to_even(Vec a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-BANYAN_INLINE Vec power_of_two(Vec n) {  // n whole, -126 <= n <= 127
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
-}
+BANYAN_INLINE Vec times_power_of_two(Vec a, Vec n) { return _mm512_scalef_ps(a, n); }  // n whole, -126 <= n <= 127
+BANYAN_INLINE bool is_any_above(Vec a, float bound) { return _mm512_cmp_ps_mask(a, _mm512_set1_ps(bound), _CMP_NLE_UQ) != 0; }  // NaN is above
 BANYAN_INLINE Vec zero_if_below(Vec a, Vec x, Vec bound) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, bound, _CMP_NLT_UQ), a); }
 
 BANYAN_INLINE float half(const void* at) {
@@ -77,3 +76,14 @@ BANYAN_INLINE void transpose(const float* in, int64_t in_stride, float* out, int
   BANYAN_UNROLL
   for (int c = 0; c < 16; c += 4) transpose_columns(in + c, in_stride, out + c * out_stride, out_stride);
 }
+
+// kLanes sums across lanes in two steps, that of kKeysAtOnce vectors at a time and that of the results: lane i of sum_rest is the sum of the lanes of
+// the i-th vector.
+constexpr int kKeysAtOnce = 4;
+BANYAN_INLINE Vec sum_some(const Vec* x) {  // per quarter of 128 bits
+  const Vec ab = add(_mm512_unpacklo_ps(x[0], x[1]), _mm512_unpackhi_ps(x[0], x[1]));
+  const Vec cd = add(_mm512_unpacklo_ps(x[2], x[3]), _mm512_unpackhi_ps(x[2], x[3]));
+  return add(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
+}
+BANYAN_INLINE Vec add_quarters(Vec a, Vec b) { return add(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd)); }
+BANYAN_INLINE Vec sum_rest(const Vec* x) { return add_quarters(add_quarters(x[0], x[1]), add_quarters(x[2], x[3])); }

@@ -37,6 +37,10 @@ BANYAN_INLINE Vec round_to_even(Vec a) { return vrndnq_f32(a); }
 BANYAN_INLINE Vec power_of_two(Vec n) {  // n whole, -126 <= n <= 127
   return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)), 23));
 }
+BANYAN_INLINE Vec times_power_of_two(Vec a, Vec n) { return mul(a, power_of_two(n)); }
+BANYAN_INLINE bool is_any_above(Vec a, float bound) {  // NaN is above
+  return vminvq_u32(vcleq_f32(a, vdupq_n_f32(bound))) == 0;
+}
 BANYAN_INLINE Vec zero_if_below(Vec a, Vec x, Vec bound) { return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(a), vcltq_f32(x, bound))); }
 
 BANYAN_INLINE Vec load_f16(const void* at) { return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(static_cast<const uint8_t*>(at)))); }
@@ -80,3 +84,8 @@ BANYAN_INLINE void transpose(const float* in, int64_t in_stride, float* out, int
   vst1q_f32(out + 2 * out_stride, vreinterpretq_f32_f64(vzip1q_f64(high01, high23)));
   vst1q_f32(out + 3 * out_stride, vreinterpretq_f32_f64(vzip2q_f64(high01, high23)));
 }
+
+// kLanes sums across lanes, here in one step: lane i of sum_rest is the sum of the lanes of the i-th vector.
+constexpr int kKeysAtOnce = 4;
+BANYAN_INLINE Vec sum_some(const Vec* x) { return vpaddq_f32(vpaddq_f32(x[0], x[1]), vpaddq_f32(x[2], x[3])); }
+BANYAN_INLINE Vec sum_rest(const Vec* x) { return *x; }

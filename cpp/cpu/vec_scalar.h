@@ -40,6 +40,8 @@ BANYAN_INLINE Vec power_of_two(Vec n) {  // n whole, -126 <= n <= 127
   std::memcpy(&power, &bits, sizeof power);
   return power;
 }
+BANYAN_INLINE Vec times_power_of_two(Vec a, Vec n) { return mul(a, power_of_two(n)); }
+BANYAN_INLINE bool is_any_above(Vec a, float bound) { return !(a <= bound); }  // NaN is above
 BANYAN_INLINE Vec zero_if_below(Vec a, Vec x, Vec bound) { return x < bound ? 0.0f : a; }
 
 BANYAN_INLINE float from_bits(uint32_t bits) {
@@ -90,3 +92,7 @@ template <int kBits> BANYAN_INLINE IVec shift_left(IVec a) { return static_cast<
 BANYAN_INLINE Vec to_float(IVec a) { return static_cast<float>(a); }
 
 BANYAN_INLINE void transpose(const float* in, int64_t, float* out, int64_t) { *out = *in; }
+
+constexpr int kKeysAtOnce = 1;
+BANYAN_INLINE Vec sum_some(const Vec* x) { return *x; }
+BANYAN_INLINE Vec sum_rest(const Vec* x) { return *x; }

@@ -54,6 +54,15 @@ struct StoreArgs {
   const float* x; const int32_t* rows; int n_tokens, n_heads, head_dim;
 };
 
+// Copies rows of keys or values from many places into one side of a cache of the same dtype (F32, F16 or Q8_0); rows [G, C] lie dense in both. With
+// inv_freq (keys) the rows of a piece are turned by its position on the way, as rope turns with magnitude 1, and rounded as store rounds; a piece of
+// position 0, like all without inv_freq, keeps its bits.
+struct PlacedRows { const void* from; int32_t row, n_rows, position; };  // rows 0 .. n_rows of `from` become rows `row` and following
+struct PlaceArgs {
+  void* out; DType dtype; const PlacedRows* pieces; int n_pieces; const float* inv_freq;  // pieces in device memory; [C/2] or null
+  int n_heads, head_dim; bool is_interleaved;
+};
+
 // out[t, h] = softmax(scale * q[t, h] . k[n, g]) v[n, g] over kv_begin[t] <= n < kv_end[t]; g = h / (H / G). An empty range gives zeros.
 // Ranges are arbitrary, but consecutive tokens mostly share kv_begin (causal rows of one node, or of the local window).
 // lse[t, h] = ln(sum of e^(scale * q[t, h] . k[n, g])) over the same keys, -infinity where there are none; null: not wanted.
@@ -97,6 +106,7 @@ struct Ops {
   void (*gemm)(Stream&, const GemmArgs&);
   void (*rope)(Stream&, const RopeArgs&);
   void (*store)(Stream&, const StoreArgs&);
+  void (*place)(Stream&, const PlaceArgs&);
   void (*attend)(Stream&, const AttendArgs&);
   void (*inject)(Stream&, const InjectArgs&);
   void (*merge)(Stream&, const MergeArgs&);
@@ -113,6 +123,7 @@ inline void gemm(Stream& s, const GemmArgs& a) {
 }
 inline void rope(Stream& s, const RopeArgs& a) { s.ops->rope(s, a); }
 inline void store(Stream& s, const StoreArgs& a) { s.ops->store(s, a); }
+inline void place(Stream& s, const PlaceArgs& a) { s.ops->place(s, a); }
 // The engine knows the ranges on the host; `n_pairs` is the sum of kv_end - kv_begin over the tokens.
 inline void attend(Stream& s, const AttendArgs& a, uint64_t n_pairs) {
   s.multiply_adds += 2 * n_pairs * static_cast<uint64_t>(a.n_heads) * static_cast<uint64_t>(a.head_dim);

@@ -34,9 +34,18 @@ struct MemoryPlan {
 class Memory {
  public:
   Memory(Device& device, const Decoder& lower, DType kv_dtype, const TreeConfig& tree)
-      : device_(device), lower_(lower), kv_dtype_(kv_dtype), tree_(tree), storage_(device), staged_(device), rows_(device), indices_(device) {}
+      : device_(device),
+        lower_(lower),
+        kv_dtype_(kv_dtype),
+        tree_(tree),
+        storage_(device),
+        pieces_(device),
+        staged_(device),
+        rows_(device),
+        indices_(device) {}
 
-  // Gathers the nodes' slots, or makes them of the chunks' fine slots; every node must be encoded. Throws kAborted, kOutOfMemory.
+  // Places the nodes' slots, or makes them of the chunks' fine slots; every node must be encoded. Those that lie where they did in the memory before
+  // are left there. Throws kAborted, kOutOfMemory.
   void build(Stream& s, const MemoryPlan& plan);
   int n_slots() const { return n_slots_; }
   int query_position() const { return query_position_; }
@@ -44,17 +53,37 @@ class Memory {
   KvView layer(int index) const;                                    // [n_slots, G, C]
 
  private:
+  // An entry's slots as they lie in the memory.
+  struct Placed {
+    uint64_t chunk;  // its uid
+    int node;
+    Span rows;  // of a run of fine groups; else none
+    int32_t position;
+    int first, n_slots;
+    bool operator==(const Placed&) const = default;
+  };
+  // Entries of the plan that have to be placed, and where.
+  struct Missing {
+    const MemoryPlan::Entry* entry;
+    int first;
+  };
+  std::vector<Missing> find_missing(const MemoryPlan& plan, std::vector<Placed>& now);
+  void place_nodes(Stream& s, const std::vector<Missing>& missing);
   struct Rows;
-  void collect(Stream& s, const MemoryPlan& plan, const Rows& rows, size_t side);
+  void make_nodes(Stream& s, const std::vector<Missing>& missing);
+  void collect(Stream& s, const std::vector<Missing>& missing, const Rows& rows, size_t side);
   void turn_keys(Stream& s, const Rows& rows) const;
   Device& device_;
   const Decoder& lower_;
   const DType kv_dtype_;
   const TreeConfig& tree_;
   int n_slots_ = 0, query_position_ = 0, fast_query_position_ = 0;
-  Buffer storage_;  // [M][keys, values][n_slots, G, C]
-  Buffer staged_;   // [n_slots, G, C] float32
-  Buffer rows_;     // nested mean slots: the stored rows of one entry, float32
+  Buffer storage_;              // [M][keys, values][n_slots, G, C]
+  std::vector<Placed> placed_;  // what storage_ holds, by first slot
+  Buffer pieces_;               // PlacedRows of every layer and side
+  // Nested:
+  Buffer staged_;  // [slots to be placed, G, C] float32
+  Buffer rows_;    // mean slots: the stored rows of one entry, float32
   IndexTable indices_;
 };
 

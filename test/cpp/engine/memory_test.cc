@@ -1,5 +1,8 @@
-// Order and rotations of the memory: sharedllm-semantics 7 and 8, and the paper's.
+// Order and rotations of the memory: sharedllm-semantics 7 and 8, and the paper's. What a second question finds there.
+#include <map>
+
 #include "run.h"
+#include "device/device.h"
 #include "engine/memory.h"
 
 namespace banyan::test {
@@ -148,7 +151,90 @@ void check_keys(Run& run) {
   }
 }
 
+// Slots of every node of a scene, of one layer: numbers that tell the chunk, the node and the place.
+struct Slots {
+  std::map<std::pair<const Chunk*, int>, std::vector<float>> numbers;
+  Slots(const Scene& scene, int kv_dim) {
+    for (size_t c = 0; c < scene.chunks.size(); ++c) {
+      Chunk& chunk = *scene.chunks[c].chunk;
+      for (int node = 1; node <= chunk.tree.n_nodes(); ++node) {
+        const int n = slot_plan(chunk.tree.span(node).size(), scene.config.keep).n_slots;
+        std::vector<float>& of_node = numbers[{&chunk, node}];
+        for (int i = 0; i < 2 * n * kv_dim; ++i) of_node.push_back(std::sin(static_cast<float>(i + 100 * node + 1000 * static_cast<int>(c))));
+        chunk.slots[static_cast<size_t>(node)] = {reinterpret_cast<const std::byte*>(of_node.data()), n, nullptr};
+      }
+    }
+  }
+};
+
+std::vector<float> content_of(const Memory& memory, int kv_dim) {
+  const KvView kv = memory.layer(0);
+  const auto n = static_cast<std::ptrdiff_t>(memory.n_slots()) * kv_dim;
+  std::vector<float> content(static_cast<const float*>(kv.k), static_cast<const float*>(kv.k) + n);
+  content.insert(content.end(), static_cast<const float*>(kv.v), static_cast<const float*>(kv.v) + n);
+  return content;
+}
+
+// A memory that held another selection equals a fresh one, and the nodes that are in both are not written again.
+void check_rebuilding(Run& run) {
+  const auto device = make_cpu_device(2, "");
+  ModelConfig model;
+  model.n_heads = model.n_kv_heads = 2;
+  model.head_dim = 8;
+  const DecoderWeights weights;
+  const Decoder lower(*device, model, weights);
+  Stream s = device->stream();
+  for (const Semantics semantics : {Semantics::kReleased, Semantics::kPaper}) {
+    Scene scene = scene_of(semantics, 3, 2, 5, 16, 0);
+    Slots slots(scene, lower.kv_dim());
+    Memory memory(*device, lower, DType::kF32, 1);
+    const auto fresh = [&](const Scene& of) {
+      Memory other(*device, lower, DType::kF32, 1);
+      other.build(s, of.plan());
+      return content_of(other, lower.kv_dim());
+    };
+    const auto choose = [&](uint64_t lefts) { scene.selection = scene_of(semantics, 3, 2, 5, 16, lefts).selection; };
+    for (const uint64_t lefts : {0b00000, 0b00100, 0b10001, 0b01110, 0b01110, 0b11111}) {
+      choose(lefts);
+      memory.build(s, scene.plan());
+      run.check(content_of(memory, lower.kv_dim()) == fresh(scene), "rebuilt as if new");
+    }
+    Scene fewer = scene;
+    fewer.chunks.pop_back();
+    fewer.selection.pop_back();
+    memory.build(s, fewer.plan());
+    run.check(content_of(memory, lower.kv_dim()) == fresh(fewer), "of fewer slots");
+    memory.build(s, scene.plan());
+    run.check(content_of(memory, lower.kv_dim()) == fresh(scene), "of more slots again");
+    if (semantics != Semantics::kPaper) continue;
+    choose(0b11110);  // of chunk 0 alone all nodes change their places
+    for (auto& [of, numbers] : slots.numbers) {
+      if (of.first != scene.chunks[0].chunk.get()) std::fill(numbers.begin(), numbers.end(), NAN);
+    }
+    memory.build(s, scene.plan());
+    const std::vector<float> content = content_of(memory, lower.kv_dim());
+    run.check(std::none_of(content.begin(), content.end(), [](float x) { return std::isnan(x); }), "what stays is left where it lies");
+  }
+  std::atomic<bool> cancel = true;
+  s.cancel = &cancel;
+  Scene scene = scene_of(Semantics::kPaper, 3, 2, 5, 16, 0b101);
+  const Slots slots(scene, lower.kv_dim());
+  Memory memory(*device, lower, DType::kF32, 1);
+  run.throws(
+      Code::kAborted, [&] { memory.build(s, scene.plan()); }, "a cancelled build");
+  cancel = false;
+  memory.build(s, scene.plan());
+  Memory other(*device, lower, DType::kF32, 1);
+  other.build(s, scene.plan());
+  run.check(content_of(memory, lower.kv_dim()) == content_of(other, lower.kv_dim()), "built whole after a cancelled one");
+}
+
 }  // namespace
+
+TEST(memory_rebuilding) {
+  Run run;
+  check_rebuilding(run);
+}
 
 TEST(memory_released) {
   Run run;

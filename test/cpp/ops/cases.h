@@ -225,9 +225,16 @@ inline constexpr AttendCase kAttendBenches[] = {
     {DType::kF16, 2 * 16, 40, 8, 128, 16 * 1000, Ranges::kPairs, true, 1.0f},
     {DType::kF16, 2 * 16, 32, 32, 128, 16 * 1000, Ranges::kPairs, true, 1.0f},
     {DType::kQ8_0, 2 * 16, 32, 32, 128, 16 * 1000, Ranges::kPairs, true, 1.0f},
+    // As the engine's caches lie: all heads of a token together.
+    {DType::kF16, 512, 32, 8, 64, 2560, Ranges::kCausal, false, 1.0f},
+    {DType::kF16, 1, 32, 8, 64, 20000, Ranges::kCausal, false, 1.0f},
+    {DType::kF16, 1, 32, 32, 128, 8192, Ranges::kCausal, false, 1.0f},
 };
 
-inline constexpr InjectCase kInjectBenches[] = {
-    {DType::kF16, 1, 32, 8, 64, 4096}, {DType::kF16, 256, 32, 8, 64, 4096}, {DType::kF16, 1, 32, 8, 128, 32768}};
+// A 1B Llama reads 128K tokens in 128 chunks of 4 nodes with 32 slots each.
+inline constexpr InjectCase kInjectBenches[] = {{DType::kF16, 1, 32, 8, 64, 4096}, {DType::kF16, 256, 32, 8, 64, 4096},
+    {DType::kF16, 1, 32, 8, 128, 32768}, {DType::kF16, 1, 32, 8, 64, 16384}, {DType::kQ8_0, 1, 32, 8, 64, 16384}, {DType::kF32, 1, 32, 8, 64, 16384},
+    {DType::kF16, 2, 32, 8, 64, 16384}, {DType::kF16, 8, 32, 8, 64, 16384}, {DType::kF16, 64, 32, 8, 64, 16384}, {DType::kF16, 512, 32, 8, 64, 16384},
+    {DType::kQ8_0, 64, 32, 8, 64, 16384}};
 
 }  // namespace banyan::test

@@ -1,4 +1,4 @@
-// The ops that treat rows or elements on their own: norm, rope, store, pool, swiglu.
+// The ops that treat rows or elements on their own: norm, rope, store, place, pool, swiglu.
 #include "cases.h"
 #include "check.h"
 #include "data.h"
@@ -97,6 +97,49 @@ void store_suite(Run& run) {
     store(run.stream, {cache.data(), c.dtype, row_stride, head_stride, x.data(), rows.data(), c.tokens, c.heads, c.head_dim});
     run.check(is_as_near, "store Q8_0 is as near as ggml");
     run.check(cache == expected, std::string("store ") + traits(c.dtype).name + " dim " + std::to_string(c.head_dim));
+  }
+}
+
+// Pieces in any order, turned keys against rope and store (which have their own oracles), bits where nothing turns.
+void place_suite(Run& run) {
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kQ8_0}) {
+    for (const bool is_interleaved : {false, true}) {
+      constexpr int kHeads = 3, kHeadDim = 64, kDim = kHeads * kHeadDim;
+      const std::vector<int> counts = {1, 32, 0, 7, 33}, positions = {5, 0, 9, -3, 70000};
+      Random random(static_cast<uint64_t>(dtype));
+      const size_t row = row_bytes(dtype, kDim);
+      int n_rows = 0;
+      for (const int count : counts) n_rows += count;
+      std::vector<Packed> memory;
+      std::vector<PlacedRows> pieces;
+      std::vector<uint8_t> untouched(static_cast<size_t>(n_rows + 1) * row, 0xab), expected = untouched;
+      std::vector<float> inv_freq;
+      for (int m = 0; m < kHeadDim / 2; ++m) inv_freq.push_back(static_cast<float>(std::pow(10000.0, -2.0 * m / kHeadDim)));
+      std::vector<uint8_t> copied = untouched;
+      for (size_t i = counts.size(), at = 0; i-- > 0;) {  // the last piece comes first
+        const int n = counts[i];
+        memory.push_back(random_packed(random, dtype, n, kDim, 1));
+        const uint8_t* from = memory.back().data();
+        pieces.push_back({from, static_cast<int32_t>(at), n, positions[i]});
+        std::copy(from, from + static_cast<size_t>(n) * row, copied.begin() + static_cast<std::ptrdiff_t>(at * row));
+        std::vector<int32_t> numbers, turns(static_cast<size_t>(n), positions[i]);
+        for (int r = 0; r < n; ++r) numbers.push_back(r);
+        std::vector<float> x(static_cast<size_t>(n) * kDim);
+        gather(run.stream, {x.data(), from, dtype, numbers.data(), n, kDim});
+        rope(run.stream, {x.data(), turns.data(), inv_freq.data(), n, kHeads, kHeadDim, 1.0f, is_interleaved});
+        uint8_t* to = expected.data() + at * row;
+        if (positions[i] == 0) std::copy(from, from + static_cast<size_t>(n) * row, to);
+        else store(run.stream, {to, dtype, kDim, kHeadDim, x.data(), numbers.data(), n, kHeads, kHeadDim});
+        at += static_cast<size_t>(n);
+      }
+      const std::string what = std::string("place ") + traits(dtype).name;
+      const auto n_pieces = static_cast<int>(pieces.size());
+      std::vector<uint8_t> keys = untouched, values = untouched;
+      place(run.stream, {keys.data(), dtype, pieces.data(), n_pieces, inv_freq.data(), kHeads, kHeadDim, is_interleaved});
+      run.check(keys == expected, what + ": turned");
+      place(run.stream, {values.data(), dtype, pieces.data(), n_pieces, nullptr, kHeads, kHeadDim, is_interleaved});
+      run.check(values == copied, what + ": copied");
+    }
   }
 }
 
