@@ -75,7 +75,7 @@ inline void gemm_panel_task(const GemmJob& job, int index, std::byte* scratch) {
 
 inline void gemm(Stream& stream, const GemmArgs& args) {
   if (args.n_tokens <= 0 || args.w.rows <= 0) return;
-  if (args.n_tokens <= kFewTokens) return gemm_few(stream, args);
+  if (args.n_tokens <= (traits(args.w.dtype).block_size == 1 ? kFewPlainTokens : kFewTokens)) return gemm_few(stream, args);
   // Few panels: the tokens are cut too, until there are 4 tasks a thread; each cut decodes the panel again, hence at least 2 rounds of tokens.
   GemmJob job{stream, args, ceil_div(args.w.rows, kPanelRows), 0};
   const int64_t wanted = ceil_div(4 * static_cast<Threads*>(stream.backend)->n_threads(), job.n_panels);

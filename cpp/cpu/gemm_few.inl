@@ -1,12 +1,15 @@
 // gemm_few: gemm for few tokens (decoding). Each vector of weights is decoded in a register and at once multiplied with up to 4 tokens; the rows of
-// weights are read front to back as they lie in the file. Bound by reading the weights.
+// weights are read front to back as they lie in the file. Bound by reading the weights. Weights without blocks have a kernel of their own,
+// gemm_few_plain.inl.
 
-// Above this the packing of gemm.inl pays.
-constexpr int kFewTokens = 10;
+constexpr int kFewTokens = 10;       // of a block format: above it the packing of gemm.inl pays
+constexpr int kFewPlainTokens = 16;  // the same without blocks
 
 // Most rows of a task; rows of a model are so long that it is less.
 constexpr int64_t kFewRows = 512;
-static_assert(kFewRows * kFewTokens * sizeof(float) <= Threads::kScratchBytes);
+constexpr int64_t kFewTaskBytes = 128 << 10;  // some 10 microseconds of work; of one or two tokens a quarter
+constexpr int64_t kFewPieceBytes = 24 << 10;  // of x, which stay in a first-level cache of 32 KiB
+static_assert(kFewRows * kFewPlainTokens * sizeof(float) <= Threads::kScratchBytes);
 
 // The sums of one row of weights times kTokens rows of x. At least 4 chains of multiply-adds hide their latency.
 template <int kTokens> struct Dot {
@@ -57,9 +60,6 @@ using DotRow = void (*)(const uint8_t* row, int64_t n_k, const float* x, int64_t
 
 inline DotRow dot_row_of(DType dtype) {
   switch (dtype) {
-    case DType::kF32: return dot_row<DType::kF32>;
-    case DType::kF16: return dot_row<DType::kF16>;
-    case DType::kBF16: return dot_row<DType::kBF16>;
     case DType::kQ8_0: return dot_row<DType::kQ8_0>;
     case DType::kQ4_0: return dot_row<DType::kQ4_0>;
     case DType::kQ4_K: return dot_row<DType::kQ4_K>;
@@ -82,9 +82,19 @@ inline void spread_task(const FewJob& job, int t, std::byte*) {
   std::memcpy(job.x + t * job.x_stride, job.args.x + t * job.args.w.cols, static_cast<size_t>(job.args.w.cols) * sizeof(float));
 }
 
+// out = the sums [rows, T] of rows `begin` and following.
+inline void store_sums(const GemmArgs& a, int64_t begin, int64_t end, const float* sums) {
+  for (int t = 0; t < a.n_tokens; ++t) {
+    for (int64_t row = begin; row < end; ++row) {
+      float& out = a.out[t * a.w.rows + row];
+      out = (a.accumulate ? out : 0.0f) + sums[(row - begin) * a.n_tokens + t] + (a.bias != nullptr ? a.bias[row] : 0.0f);
+    }
+  }
+}
+
 // One token walks whole rows. More tokens walk the rows in pieces, so that x stays in the first-level cache; the pieces are too short for the
 // memory's own prefetchers, so each piece asks for that of the row after next.
-inline void gemm_few_task(const FewJob& job, int index, std::byte* scratch) {
+inline void few_blocks_task(const FewJob& job, int index, std::byte* scratch) {
   const GemmArgs& a = job.args;
   const DotRow dot_row = dot_row_of(a.w.dtype);
   const size_t n_bytes = row_bytes(a.w.dtype, a.w.cols);
@@ -103,30 +113,5 @@ inline void gemm_few_task(const FewJob& job, int index, std::byte* scratch) {
       for (int t = 0; t < a.n_tokens; ++t) sums[(row - begin) * a.n_tokens + t] += parts[t];
     }
   }
-  for (int t = 0; t < a.n_tokens; ++t) {
-    for (int64_t row = begin; row < end; ++row) {
-      float& out = a.out[t * a.w.rows + row];
-      out = (a.accumulate ? out : 0.0f) + sums[(row - begin) * a.n_tokens + t] + (a.bias != nullptr ? a.bias[row] : 0.0f);
-    }
-  }
-}
-
-// Rows of x whose distance is a multiple of 4 KiB, as model dims are, would all map to the same sets of the first-level cache: they are copied
-// to rows of an odd number of cache lines.
-inline void gemm_few(Stream& stream, const GemmArgs& a) {
-  Threads& threads = *static_cast<Threads*>(stream.backend);
-  const int64_t n_bytes = static_cast<int64_t>(row_bytes(a.w.dtype, a.w.cols));
-  const int64_t task_bytes = a.n_tokens > 2 ? 128 << 10 : 32 << 10;  // some 10 microseconds of work
-  const int64_t n_per_task = std::clamp<int64_t>(task_bytes / std::max<int64_t>(1, n_bytes), 1, kFewRows);
-  FewJob job{stream, a, const_cast<float*>(a.x), a.w.cols, n_per_task, a.w.cols};
-  if (a.n_tokens > 2) job.depth = std::max<int64_t>(256, 4096 / a.n_tokens / 256 * 256);  // 16 KiB of x, whole K-quant blocks
-  const int64_t odd_stride = (round_up(a.w.cols, 16) / 16 | 1) * 16;
-  const int64_t spread_bytes = a.n_tokens * odd_stride * static_cast<int64_t>(sizeof(float));
-  const bool is_spread = a.n_tokens > 1 && spread_bytes <= static_cast<int64_t>(Threads::kSharedBytes);
-  if (is_spread) {
-    job.x = reinterpret_cast<float*>(threads.shared());
-    job.x_stride = odd_stride;
-  }
-  const Threads::Phase phases[] = {phase<FewJob, spread_task>(job, a.n_tokens), phase<FewJob, gemm_few_task>(job, ceil_div(a.w.rows, n_per_task))};
-  threads.run(is_spread ? phases : phases + 1, is_spread ? 2 : 1);
+  store_sums(a, begin, end, sums);
 }

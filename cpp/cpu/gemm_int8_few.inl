@@ -1,53 +1,51 @@
 // gemm_int8_few: gemm of a block format for few tokens (decoding). Rows of weights are read front to back as they lie in the file; a unit is unpacked
 // in registers and at once multiplied with all tokens. Bound by reading the weights.
 
-constexpr int kFewInt8Tokens = 8;        // above it the unpacking of gemm_int8.inl pays; 8 sums, 8 minimums and 4 vectors of weights fit in registers
+constexpr int kFewInt8Tokens = 8;        // above it the unpacking of gemm_int8.inl pays; 8 sums and 4 vectors of weights fit in registers
 constexpr int64_t kFewInt8Rows = 512;    // of a task, at most
 constexpr int64_t kFewInt8Ahead = 8192;  // bytes; 1024 is a fifth slower
 static_assert(kFewInt8Rows * kFewInt8Tokens * sizeof(float) <= Threads::kScratchBytes);
 
-// sums[t] += one unit of weights times that of each token, lane by lane. minimums[t]: of Q4_K and Q5_K the upper lanes take the minimums' part (the
-// lower ones hold scales, which nobody wants); of Q6_K all lanes take that of the offset.
-template <DType kFormat, int kTokens>
-BANYAN_INLINE void dot_unit(const uint8_t* w, const Unit<kFormat>* x, int64_t x_stride, Vec* sums, Vec* minimums) {
+// q[j] of a K-quant: of each piece of 16 elements its dword j, so that four products are summed before they become floats. The piece of vector v and
+// lane l stands at dword 4 l + v.
+BANYAN_INLINE void gather_dwords(Bytes* q) {
+  const Bytes low01 = _mm512_unpacklo_epi32(q[0], q[1]), high01 = _mm512_unpackhi_epi32(q[0], q[1]);
+  const Bytes low23 = _mm512_unpacklo_epi32(q[2], q[3]), high23 = _mm512_unpackhi_epi32(q[2], q[3]);
+  q[0] = _mm512_unpacklo_epi64(low01, low23);
+  q[1] = _mm512_unpackhi_epi64(low01, low23);
+  q[2] = _mm512_unpacklo_epi64(high01, high23);
+  q[3] = _mm512_unpackhi_epi64(high01, high23);
+}
+
+// sums[t] += one unit of weights times that of each token, lane by lane.
+template <DType kFormat, int kTokens> BANYAN_INLINE void dot_unit(const uint8_t* w, const Unit<kFormat>* x, int64_t x_stride, Vec* sums) {
   using Format = Int8Format<kFormat>;
   Bytes q[Format::kVectors];
   unpack<kFormat>(w, q);
+  Vec scales, minimums = zero();
   if constexpr (!Format::kIsK) {
-    const Vec scales = load_4_scales<kFormat>(w);
-    BANYAN_UNROLL
-    for (int t = 0; t < kTokens; ++t) {
-      const Unit<kFormat>& u = x[t * x_stride];
-      const __m512i dots = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(load_64(u.starts), q[0], load_64(u.q)), q[1], load_64(u.q + 64));
-      sums[t] = fma(to_float(dots), mul(scales, load(u.d)), sums[t]);
-    }
-  } else if constexpr (Format::kHasMin) {
-    const Vec scales_mins = load_scales_mins(w);
-    const __m512i even = _mm512_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2, 4, 4, 4, 4, 6, 6, 6, 6), odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
-    BANYAN_UNROLL
-    for (int t = 0; t < kTokens; ++t) {
-      const Unit<kFormat>& u = x[t * x_stride];
-      const Vec factors = mul(scales_mins, load(u.factors));
-      minimums[t] = add(minimums[t], factors);
-      const __m512i dots_even = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(_mm512_setzero_si512(), q[0], load_64(u.q)), q[1], load_64(u.q + 64));
-      const __m512i dots_odd = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(_mm512_setzero_si512(), q[2], load_64(u.q + 128)), q[3], load_64(u.q + 192));
-      sums[t] = fma(to_float(dots_even), _mm512_permutexvar_ps(even, factors), sums[t]);
-      sums[t] = fma(to_float(dots_odd), _mm512_permutexvar_ps(odd, factors), sums[t]);
-    }
+    scales = load_4_scales<kFormat>(w);
   } else {
-    const Vec scales = load_scales_q6_k(w);
-    const __m512i first = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
-    BANYAN_UNROLL
-    for (int t = 0; t < kTokens; ++t) {
-      const Unit<kFormat>& u = x[t * x_stride];
-      const Vec factors = mul(scales, load(u.d));
-      minimums[t] = fma(scales, load(u.minus_sums), minimums[t]);
-      BANYAN_UNROLL
-      for (int v = 0; v < 4; ++v) {
-        const __m512i dots = _mm512_dpbusd_epi32(_mm512_setzero_si512(), q[v], load_64(u.q + 64 * v));
-        sums[t] = fma(to_float(dots), _mm512_permutexvar_ps(_mm512_add_epi32(first, _mm512_set1_epi32(4 * v)), factors), sums[t]);
-      }
+    gather_dwords(q);
+    if constexpr (Format::kHasMin) {
+      const __m512i block = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+      const Vec both = load_scales_mins(w);
+      scales = _mm512_permutexvar_ps(block, both);
+      minimums = _mm512_permutexvar_ps(_mm512_add_epi32(block, _mm512_set1_epi32(8)), both);
+    } else {
+      scales = _mm512_permutexvar_ps(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), load_scales_q6_k(w));
     }
+  }
+  BANYAN_UNROLL
+  for (int t = 0; t < kTokens; ++t) {
+    const Unit<kFormat>& u = x[t * x_stride];
+    __m512i dots;
+    if constexpr (Format::kHasMin) dots = _mm512_setzero_si512();
+    else dots = load_64(u.starts);
+    BANYAN_UNROLL
+    for (int v = 0; v < Format::kVectors; ++v) dots = _mm512_dpbusd_epi32(dots, q[v], load_64(u.q + 64 * v));
+    sums[t] = fma(to_float(dots), mul(scales, load(u.d)), sums[t]);
+    if constexpr (Format::kHasMin) sums[t] = fma(minimums, load(u.minus_sums), sums[t]);
   }
 }
 
@@ -56,24 +54,21 @@ BANYAN_INLINE void dot_unit(const uint8_t* w, const Unit<kFormat>* x, int64_t x_
 template <DType kFormat, int kTokens> void dot_units(const uint8_t* w, int64_t n_k, int64_t ahead, const void* x, int64_t x_stride, float* out) {
   using Format = Int8Format<kFormat>;
   const auto* units = static_cast<const Unit<kFormat>*>(x);
-  Vec sums[kTokens], minimums[kTokens];
+  Vec sums[kTokens];
   BANYAN_UNROLL
-  for (int t = 0; t < kTokens; ++t) sums[t] = minimums[t] = zero();
+  for (int t = 0; t < kTokens; ++t) sums[t] = zero();
   for (; n_k >= Format::kElements; n_k -= Format::kElements, w += Format::kBytes, ++units) {
     BANYAN_UNROLL
     for (int b = 0; b < Format::kBytes; b += 64) BANYAN_PREFETCH(w + ahead + b);
-    dot_unit<kFormat, kTokens>(w, units, x_stride, sums, minimums);
+    dot_unit<kFormat, kTokens>(w, units, x_stride, sums);
   }
   if (n_k > 0) {
     uint8_t rest[Format::kBytes] = {};
     std::memcpy(rest, w, row_bytes(kFormat, n_k));
-    dot_unit<kFormat, kTokens>(rest, units, x_stride, sums, minimums);
+    dot_unit<kFormat, kTokens>(rest, units, x_stride, sums);
   }
   BANYAN_UNROLL
-  for (int t = 0; t < kTokens; ++t) {
-    if constexpr (Format::kHasMin) minimums[t] = _mm512_maskz_mov_ps(0xff00, minimums[t]);
-    out[t] += reduce_add(add(sums[t], minimums[t]));
-  }
+  for (int t = 0; t < kTokens; ++t) out[t] += reduce_add(sums[t]);
 }
 
 using DotUnits = void (*)(const uint8_t* w, int64_t n_k, int64_t ahead, const void* x, int64_t x_stride, float* out);

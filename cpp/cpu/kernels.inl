@@ -8,6 +8,7 @@
 #include "cpu/embed.inl"
 #include "cpu/norm.inl"
 #include "cpu/gemm_few.inl"
+#include "cpu/gemm_few_plain.inl"
 #include "cpu/gemm.inl"
 #include "cpu/rope.inl"
 #include "cpu/store.inl"

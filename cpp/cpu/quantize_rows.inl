@@ -71,20 +71,26 @@ template <DType kFormat> void quantize_tile(const float* x, int64_t n_k, int n_t
 
 // ---- few tokens ----
 
-// One unit of one token, its pieces where the vectors of weights have theirs.
-template <DType kFormat, class = void> struct Unit {  // Q8_0, Q4_0
-  int8_t q[128];
+// One unit of one token, its elements where the vectors of weights have theirs.
+template <DType kFormat, class = void> struct Unit {  // Q8_0, Q4_0, Q6_K
+  int8_t q[32 * Int8Format<kFormat>::kBlocks];
   int32_t starts[16];  // what the sums of a vector start from
-  float d[16];         // of lane / 4
-};
-template <> struct Unit<DType::kQ6_K> {
-  int8_t q[256];
-  float d[16], minus_sums[16];  // of each 16 elements; -32 d sum(q)
+  float d[16];
 };
 template <DType kFormat> struct Unit<kFormat, std::enable_if_t<Int8Format<kFormat>::kHasMin>> {
   int8_t q[256];
-  float factors[16];  // opposite to load_scales_mins: d of each 32 elements, then their -d sum(q)
+  float d[16], minus_sums[16];  // -d sum(q), which the minimum multiplies
 };
+
+// A piece of 16 elements of a K-quant: its dwords lie 64 bytes apart, in the order of gather_dwords.
+template <DType kFormat> BANYAN_INLINE void put_piece(Unit<kFormat>& unit, int at, __m128i q, int sum, float d) {
+  int32_t dwords[4];
+  store_16(dwords, q);
+  for (int j = 0; j < 4; ++j) std::memcpy(unit.q + 64 * j + 4 * at, &dwords[j], sizeof dwords[j]);
+  unit.d[at] = d;
+  if constexpr (Int8Format<kFormat>::kHasMin) unit.minus_sums[at] = -d * static_cast<float>(sum);
+  else unit.starts[at] = -Int8Format<kFormat>::kOffset * sum;
+}
 
 // A whole row; blocks that fill up the last unit are zero.
 template <DType kFormat> void quantize_units(const float* x, int64_t n_k, Unit<kFormat>* units) {
@@ -92,22 +98,16 @@ template <DType kFormat> void quantize_units(const float* x, int64_t n_k, Unit<k
   for (int64_t first = 0; first < n_k; first += Format::kElements, ++units) {
     int piece_at[2 * Format::kBlocks];
     for (int v = 0; v < Format::kVectors; ++v) {
-      for (int lane = 0; lane < 4; ++lane) piece_at[Format::piece(v, lane)] = 64 * v + 16 * lane;
+      for (int lane = 0; lane < 4; ++lane) piece_at[Format::piece(v, lane)] = Format::kIsK ? 4 * lane + v : 64 * v + 16 * lane;
     }
     for (int b = 0; b < Format::kBlocks; ++b) {
       QuantizedBlock block{};
       if (first + 32 * b < n_k) block = quantize_block(x + first + 32 * b);
-      store_16(units->q + piece_at[2 * b], block.q[0]);
-      store_16(units->q + piece_at[2 * b + 1], block.q[1]);
-      if constexpr (Format::kHasMin) {
-        units->factors[b] = block.d;
-        units->factors[8 + b] = -block.d * static_cast<float>(block.sums[0] + block.sums[1]);
-      } else if constexpr (Format::kGroups == 2) {
-        for (int h = 0; h < 2; ++h) {
-          units->d[2 * b + h] = block.d;
-          units->minus_sums[2 * b + h] = -block.d * static_cast<float>(Format::kOffset * block.sums[h]);
-        }
+      if constexpr (Format::kIsK) {
+        for (int h = 0; h < 2; ++h) put_piece<kFormat>(*units, piece_at[2 * b + h], block.q[h], block.sums[h], block.d);
       } else {
+        store_16(units->q + piece_at[2 * b], block.q[0]);
+        store_16(units->q + piece_at[2 * b + 1], block.q[1]);
         for (int i = 0; i < 4; ++i) {
           units->d[4 * b + i] = block.d;
           units->starts[4 * b + i] = i == 0 ? -Format::kOffset * (block.sums[0] + block.sums[1]) : 0;

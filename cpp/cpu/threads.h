@@ -1,4 +1,6 @@
-// threads: the pool a CPU device owns. Fixed workers, the caller takes part, tasks are claimed dynamically; a task cannot throw.
+// threads: the pool a CPU device owns. Fixed workers, the caller takes part, a task cannot throw. Each thread has a share of neighbouring tasks, claimed
+// one by one in order, and helps with others' shares when its own is done: weights are then read front to back by each, which memory gives faster than
+// pieces read in turns.
 // What a task computes must not depend on who runs it, so results never depend on the number of threads.
 #pragma once
 
@@ -44,15 +46,25 @@ class Threads {
     void operator()(std::byte* memory) const;
   };
 
-  bool run_one(std::byte* scratch) noexcept;  // false: nothing left to claim
-  void work(std::byte* scratch) noexcept;
+  // The tasks of one thread that nobody has claimed yet; a cache line of its own, because others only look at it at the end.
+  struct alignas(64) Share {
+    std::atomic<int> n_left{0};
+  };
+
+  int share_end(int thread) const;                        // of the phase's tasks
+  bool run_one(int thread, std::byte* scratch) noexcept;  // from the share of `thread`; false: nothing left to claim
+  void run_all(int thread) noexcept;
+  void work(int thread) noexcept;
+  std::byte* scratch_of(int thread) const { return memory_.get() + static_cast<size_t>(thread) * kScratchBytes; }
 
   const int n_threads_;
   std::unique_ptr<std::byte, Free> memory_;
   std::byte* shared_ = nullptr;
   std::mutex turn_;
+  std::vector<Share> shares_;
   Phase phase_{};                              // written only while nothing is left to claim and nothing runs
-  alignas(64) std::atomic<int> n_left_{0};     // tasks not yet claimed; kStop ends the workers
+  alignas(64) std::atomic<int> n_rounds_{0};   // phases begun, which workers wait for
+  std::atomic<bool> is_stopped_{false};        // ends the workers, who see it after a change of n_rounds_
   alignas(64) std::atomic<int> n_running_{0};  // tasks not yet finished
   std::vector<std::thread> workers_;
 };

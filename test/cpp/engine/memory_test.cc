@@ -157,8 +157,9 @@ struct Slots {
   Slots(const Scene& scene, int kv_dim) {
     for (size_t c = 0; c < scene.chunks.size(); ++c) {
       Chunk& chunk = *scene.chunks[c].chunk;
-      for (int node = 1; node <= chunk.tree.n_nodes(); ++node) {
-        const int n = slot_plan(chunk.tree.span(node).size(), scene.config.keep).n_slots;
+      const bool is_nested = chunk.tree.is_nested();  // then all that is stored lies under node 1
+      for (int node = 1; node <= (is_nested ? 1 : chunk.tree.n_nodes()); ++node) {
+        const int n = is_nested ? chunk.tree.fine().n_slots : slot_plan(chunk.tree.span(node).size(), scene.config.keep).n_slots;
         std::vector<float>& of_node = numbers[{&chunk, node}];
         for (int i = 0; i < 2 * n * kv_dim; ++i) of_node.push_back(std::sin(static_cast<float>(i + 100 * node + 1000 * static_cast<int>(c))));
         chunk.slots[static_cast<size_t>(node)] = {reinterpret_cast<const std::byte*>(of_node.data()), n, nullptr};
@@ -166,6 +167,12 @@ struct Slots {
     }
   }
 };
+
+TreeConfig of_one_layer(TreeConfig tree, SlotKind slot_kind) {
+  tree.n_injected_layers = 1;
+  tree.slot_kind = slot_kind;
+  return tree;
+}
 
 std::vector<float> content_of(const Memory& memory, int kv_dim) {
   const KvView kv = memory.layer(0);
@@ -184,16 +191,19 @@ void check_rebuilding(Run& run) {
   const DecoderWeights weights;
   const Decoder lower(*device, model, weights);
   Stream s = device->stream();
-  for (const Semantics semantics : {Semantics::kReleased, Semantics::kPaper}) {
+  const std::pair<Semantics, SlotKind> kinds[] = {{Semantics::kReleased, SlotKind::kStrided}, {Semantics::kPaper, SlotKind::kStrided},
+      {Semantics::kNested, SlotKind::kStrided}, {Semantics::kNested, SlotKind::kMean}};
+  for (const auto& [semantics, slot_kind] : kinds) {
     Scene scene = scene_of(semantics, 3, 2, 5, 16, 0);
     Slots slots(scene, lower.kv_dim());
-    Memory memory(*device, lower, DType::kF32, 1);
+    const TreeConfig tree = of_one_layer(scene.config, slot_kind);
+    Memory memory(*device, lower, DType::kF32, tree);
     const auto fresh = [&](const Scene& of) {
-      Memory other(*device, lower, DType::kF32, 1);
+      Memory other(*device, lower, DType::kF32, tree);
       other.build(s, of.plan());
       return content_of(other, lower.kv_dim());
     };
-    const auto choose = [&](uint64_t lefts) { scene.selection = scene_of(semantics, 3, 2, 5, 16, lefts).selection; };
+    const auto choose = [&, kind = semantics](uint64_t lefts) { scene.selection = scene_of(kind, 3, 2, 5, 16, lefts).selection; };
     for (const uint64_t lefts : {0b00000, 0b00100, 0b10001, 0b01110, 0b01110, 0b11111}) {
       choose(lefts);
       memory.build(s, scene.plan());
@@ -206,7 +216,7 @@ void check_rebuilding(Run& run) {
     run.check(content_of(memory, lower.kv_dim()) == fresh(fewer), "of fewer slots");
     memory.build(s, scene.plan());
     run.check(content_of(memory, lower.kv_dim()) == fresh(scene), "of more slots again");
-    if (semantics != Semantics::kPaper) continue;
+    if (semantics == Semantics::kReleased) continue;
     choose(0b11110);  // of chunk 0 alone all nodes change their places
     for (auto& [of, numbers] : slots.numbers) {
       if (of.first != scene.chunks[0].chunk.get()) std::fill(numbers.begin(), numbers.end(), NAN);
@@ -219,12 +229,13 @@ void check_rebuilding(Run& run) {
   s.cancel = &cancel;
   Scene scene = scene_of(Semantics::kPaper, 3, 2, 5, 16, 0b101);
   const Slots slots(scene, lower.kv_dim());
-  Memory memory(*device, lower, DType::kF32, 1);
+  const TreeConfig tree = of_one_layer(scene.config, SlotKind::kStrided);
+  Memory memory(*device, lower, DType::kF32, tree);
   run.throws(
       Code::kAborted, [&] { memory.build(s, scene.plan()); }, "a cancelled build");
   cancel = false;
   memory.build(s, scene.plan());
-  Memory other(*device, lower, DType::kF32, 1);
+  Memory other(*device, lower, DType::kF32, tree);
   other.build(s, scene.plan());
   run.check(content_of(memory, lower.kv_dim()) == content_of(other, lower.kv_dim()), "built whole after a cancelled one");
 }

@@ -43,7 +43,12 @@ inline std::vector<GemmCase> gemm_cases() {
     cases.push_back({dtype, 1, 300, 2048, false, false, 0});
     cases.push_back({dtype, 5, 100, 1536, false, true, 2});
     cases.push_back({dtype, 200, 200, 1024, true, false, 1});
-    if (is_plain) continue;
+    if (is_plain) {  // of few tokens: rows in pieces, tiles of rows with some left over, two groups of tokens
+      cases.push_back({dtype, 4, 135, 2300, true, false, 1});
+      cases.push_back({dtype, 8, 67, 2049, false, true, 2});
+      cases.push_back({dtype, 11, 71, 1531, true, true, 3});
+      continue;
+    }
     cases.push_back({dtype, 1, 40, 8192, true, true, 3});    // of few tokens: whole rows
     cases.push_back({dtype, 7, 70, 8192, false, false, 1});  // rows in pieces
     cases.push_back({dtype, 64, 161, 2048, true, true, 2});

@@ -27,6 +27,24 @@ void hit(const void* context, int index, std::byte* scratch) noexcept {
   const_cast<Counters*>(static_cast<const Counters*>(context))->hits[static_cast<size_t>(index)].fetch_add(1, std::memory_order_relaxed);
 }
 
+// The first task does not end before all others have: somebody must take over the share it began. Gives up after 10 seconds.
+struct Waiting {
+  int n_tasks;
+  std::atomic<int> n_done{0};
+  std::atomic<bool> is_helped{false};
+};
+
+void wait_for_others(const void* context, int index, std::byte*) noexcept {
+  Waiting& all = *const_cast<Waiting*>(static_cast<const Waiting*>(context));
+  if (index != 0) {
+    all.n_done.fetch_add(1);
+    return;
+  }
+  const auto began = std::chrono::steady_clock::now();
+  while (all.n_done.load() < all.n_tasks - 1 && std::chrono::steady_clock::now() - began < std::chrono::seconds(10)) std::this_thread::yield();
+  all.is_helped = all.n_done.load() == all.n_tasks - 1;
+}
+
 void expect(Tally& tally, bool is_right, const char* what) {
   ++(is_right ? tally.passed : tally.failed);
   if (!is_right) std::printf("  FAILED: %s\n", what);
@@ -56,6 +74,13 @@ Tally threads_suite() {
       expect(tally, is_once, "every task runs exactly once");
       if (round % 100 == 50) std::this_thread::sleep_for(std::chrono::milliseconds(2));  // let the workers fall asleep
     }
+  }
+  for (const int n_threads : {2, 3}) {
+    Threads threads(n_threads);
+    Waiting all{20};
+    const Threads::Phase only{all.n_tasks, wait_for_others, &all};
+    threads.run(&only, 1);
+    expect(tally, all.is_helped, "a thread that is done helps the others");
   }
   Threads threads(3);  // several callers at once take turns
   std::vector<std::thread> callers;
