@@ -5,7 +5,7 @@ import { randomFrom } from '../lib/cli/eval/random.js';
 export type TensorType = 'F32' | 'F16' | 'BF16' | 'Q4_0' | 'Q8_0' | 'Q4_K' | 'Q6_K';
 
 /** Number in the format, elements and bytes of a block. */
-const kTypes: Record<TensorType, { code: number; elements: number; bytes: number }> = {
+export const kTypes: Readonly<Record<TensorType, { code: number; elements: number; bytes: number }>> = {
   F32: { code: 0, elements: 1, bytes: 4 },
   F16: { code: 1, elements: 1, bytes: 2 },
   Q4_0: { code: 2, elements: 32, bytes: 18 },
@@ -110,7 +110,8 @@ function tensorsOf(shape: LlamaShape, file: FileType): Tensor[] {
   return tensors;
 }
 
-class Bytes {
+/** A growing piece of a file. */
+export class Bytes {
   readonly #parts: Buffer[] = [];
   #length = 0;
 
@@ -148,7 +149,8 @@ class Bytes {
 
 const [kU32, kF32, kString, kArray, kI32] = [4, 6, 8, 9, 5];
 
-function metadata(shape: LlamaShape, out: Bytes): number {
+/** Key-value pairs of a model of this shape, with a vocabulary of nothing; returns how many. */
+export function metadata(shape: LlamaShape, out: Bytes): number {
   let n = 0;
   const key = (name: string, type: number): Bytes => {
     n++;
@@ -234,40 +236,61 @@ function randomBlocks(type: TensorType, scale: number, random: () => number): Bu
   return pool;
 }
 
-/** Writes the file; returns its size in bytes. */
-export function writeGguf(path: string, shape: LlamaShape, file: FileType, seed = 1): number {
-  const random = randomFrom(seed);
-  const tensors = tensorsOf(shape, file);
-  const body = new Bytes();
-  const nKeys = metadata(shape, body);
+export interface TensorToWrite {
+  name: string;
+  /** Columns first. */
+  dims: readonly number[];
+  type: TensorType;
+  pieces(): Iterable<Buffer>;
+}
+
+/** Writes a file of these key-value pairs (as they stand in a file) and tensors; returns its size in bytes. */
+export function writeTensors(path: string, nKeys: number, keys: Buffer, tensors: readonly TensorToWrite[]): number {
+  const body = new Bytes().put(keys);
   let offset = 0;
-  for (const { name, rows, cols, type } of tensors) {
-    const dims = rows === 1 ? [cols] : [cols, rows];
+  for (const { name, dims, type } of tensors) {
     body.text(name).u32(dims.length);
     for (const size of dims) body.u64(size);
     body.u32(kTypes[type].code).u64(offset);
-    offset += Math.ceil((((rows * cols) / kTypes[type].elements) * kTypes[type].bytes) / 32) * 32;
+    const count = dims.reduce((product, size) => product * size, 1);
+    offset += Math.ceil(((count / kTypes[type].elements) * kTypes[type].bytes) / 32) * 32;
   }
   const head = new Bytes().put(Buffer.from('GGUF')).u32(3).u64(tensors.length).u64(nKeys).put(body.all());
   const descriptor = openSync(path, 'w');
   try {
     const start = Buffer.concat([head.all(), Buffer.alloc(-head.length & 31)]);
     writeSync(descriptor, start);
-    const pools = new Map<TensorType, Buffer>();
-    for (const { rows, cols, type } of tensors) {
-      const { elements, bytes } = kTypes[type];
-      if (!pools.has(type)) pools.set(type, randomBlocks(type, 1 / Math.sqrt(shape.dim), random));
-      const pool = pools.get(type)!;
-      const size = ((rows * cols) / elements) * bytes;
-      // from another block on in every piece, so that no two tensors are alike
-      for (let left = size; left > 0;) {
-        const from = Math.floor((random() * pool.length) / bytes) * bytes;
-        left -= writeSync(descriptor, pool, from, Math.min(left, pool.length - from));
-      }
+    for (const { pieces } of tensors) {
+      let size = 0;
+      for (const piece of pieces()) size += writeSync(descriptor, piece);
       writeSync(descriptor, Buffer.alloc(-size & 31));
     }
     return start.length + offset;
   } finally {
     closeSync(descriptor);
   }
+}
+
+/** Writes the file; returns its size in bytes. */
+export function writeGguf(path: string, shape: LlamaShape, file: FileType, seed = 1): number {
+  const random = randomFrom(seed);
+  const keys = new Bytes();
+  const nKeys = metadata(shape, keys);
+  const pools = new Map<TensorType, Buffer>();
+  const tensors = tensorsOf(shape, file).map(({ name, rows, cols, type }): TensorToWrite => {
+    const pieces = function* (): Generator<Buffer> {
+      const { elements, bytes } = kTypes[type];
+      if (!pools.has(type)) pools.set(type, randomBlocks(type, 1 / Math.sqrt(shape.dim), random));
+      const pool = pools.get(type)!;
+      // from another block on in every piece, so that no two tensors are alike
+      for (let left = ((rows * cols) / elements) * bytes; left > 0;) {
+        const from = Math.floor((random() * pool.length) / bytes) * bytes;
+        const piece = pool.subarray(from, Math.min(pool.length, from + left));
+        left -= piece.length;
+        yield piece;
+      }
+    };
+    return { name, dims: rows === 1 ? [cols] : [cols, rows], type, pieces };
+  });
+  return writeTensors(path, nKeys, keys.all(), tensors);
 }

@@ -7,16 +7,19 @@
 // lengths, marked with ~.
 // cepe and beacon are cost models (bench/cost_models.cc): time and memory of those methods, not their quality.
 // --markdown replaces what stands between <!-- bench:methods --> and <!-- /bench:methods -->.
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { cpus, tmpdir } from 'node:os';
-import { dirname, join, relative } from 'node:path';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 
-import { Cells } from './methods/cell.js';
+import { Cells, kQuantities } from './methods/cell.js';
 import { methods as allMethods, takeSample, type Setting } from './methods/method.js';
-import { markdownSection, plots, shortLength } from './methods/report.js';
+import { markdownSection, plots } from './methods/report.js';
 import type { Sample } from './methods/sample.js';
+import { folderFrom, writeSection } from './page.js';
+import { provenance, writeResults } from './result_file.js';
 import { kBenchShape, writeSyntheticModel, type Shape } from './synthetic_model.js';
+import { measuredOf, shortLength } from './tables.js';
 
 const { values: flags } = parseArgs({
   options: {
@@ -137,7 +140,7 @@ function introduction(): string[] {
   const kind = isSmall ? 'A small run, to show that everything works; no conclusion rests on it' : 'The full run';
   const spreadText = repeats > 1 ? `median of up to ${repeats} processes (smallest-largest)` : 'one process a cell, no spread';
   return [
-    `${kind}: ${lengths.map(shortLength).join(', ')} tokens, ${spreadText}, ${device}, ${cpus()[0]?.model.trim() ?? 'unknown processor'}.`,
+    `${kind}: ${lengths.map(shortLength).join(', ')} tokens, ${spreadText}, ${device}, ${provenance().cpu}.`,
     `\`\`\`\n${command.join(' ')}\n\`\`\``,
     `Model: ${layers} layers, width ${dim}, ${heads} query and ${kvHeads} key/value heads of ${headDim}, feed-forward ${ffn}, vocabulary ${vocab}, BF16, random weights. ` +
       `SharedLLM: M = ${shared.injectedLayers}, chunks of ${shared.chunkSize}, depth ${shared.depth}, ${shared.slots} slots a node. ` +
@@ -151,19 +154,13 @@ function introduction(): string[] {
 
 if (flags.json !== undefined) {
   const rows = cells.all.map(({ method, ...rest }) => ({ method: method.name, ...rest }));
-  writeFileSync(flags.json, `${JSON.stringify({ flags, shape, device, cells: rows }, null, 2)}\n`);
+  const measured = measuredOf(cells, Object.values(kQuantities));
+  writeResults(flags.json, { bench: 'methods', ...provenance(), device, flags, measured, shape, cells: rows });
 }
 if (flags.svg !== undefined) {
   mkdirSync(flags.svg, { recursive: true });
   for (const { file, svg } of plots(cells)) writeFileSync(join(flags.svg, file), svg);
 }
-const plotFolder = flags.svg === undefined ? null : relative(dirname(flags.markdown ?? 'x'), flags.svg).replaceAll('\\', '/') || '.';
-const section = markdownSection(cells, introduction(), plotFolder);
+const section = markdownSection(cells, introduction(), folderFrom(flags.markdown, flags.svg));
 console.log(`\n${section}`);
-if (flags.markdown !== undefined) {
-  const [begin, end] = ['<!-- bench:methods -->', '<!-- /bench:methods -->'];
-  const page = readFileSync(flags.markdown, 'utf8');
-  const [from, to] = [page.indexOf(begin), page.indexOf(end)];
-  if (from < 0 || to < from) throw new Error(`${flags.markdown} has no ${begin} ... ${end}`);
-  writeFileSync(flags.markdown, `${page.slice(0, from + begin.length)}\n\n${section}\n\n${page.slice(to)}`);
-}
+if (flags.markdown !== undefined) writeSection(flags.markdown, 'bench:methods', section);

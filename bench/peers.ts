@@ -1,18 +1,24 @@
 // peers: Banyan beside node-llama-cpp (llama.cpp) on the same files: random weights in real shapes, the same ids, threads and lengths, in turns, each
 // measurement in a fresh process.
 //   npm run bench:peers -- [--shapes smollm2-135m,llama-3.2-1b] [--types Q8_0,Q4_0,Q4_K_M,F16] [--prompts 512,2048] [--decode 64] [--threads 2] [--repeats 3]
-//                          [--variant avx512] [--keep DIR] [--json FILE] [--compare FILE]
-// Prints tokens per second (medians, smallest and largest) of prompt and decoding, and the ratio of the medians. --compare prints what became slower or faster than an
-// earlier --json by more than both runs' spread.
+//                          [--variant avx512] [--keep DIR] [--json FILE] [--add] [--compare FILE] [--markdown FILE] [--svg DIR]
+// Prints tokens per second (medians, smallest and largest) of prompt and decoding, and the ratio of the medians. --add adds to the rows in the --json file, so
+// that they can be measured one by one; --repeats 0 only reports. --compare prints what became slower or faster than an earlier --json by more than both runs'
+// spread. --markdown replaces what stands between <!-- bench:peers --> and <!-- /bench:peers -->.
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
-import { spread } from './statistics.js';
+import { ratioBars, type Bar } from './bars.js';
+import { compare } from './comparison.js';
 import { kShapes, writeGguf, type FileType } from './gguf_writer.js';
+import { folderFrom, writeSection } from './page.js';
+import { provenance, readResults, resumeResults, writeResults, type Measured as Series } from './result_file.js';
+import { spread } from './statistics.js';
+import { markdownTable } from './tables.js';
 
 const { values: flags } = parseArgs({
   options: {
@@ -25,6 +31,9 @@ const { values: flags } = parseArgs({
     variant: { type: 'string' },
     keep: { type: 'string' },
     json: { type: 'string' },
+    add: { type: 'boolean', default: false },
+    markdown: { type: 'string' },
+    svg: { type: 'string' },
     compare: { type: 'string' },
   },
 });
@@ -69,34 +78,45 @@ const spreadText = (values: readonly number[]): string => {
   const { median: middle, min, max } = spread(values);
   return `${text(middle)} (${text(min)}-${text(max)})`;
 };
-const of = (measured: readonly Measured[], quantity: Quantity): number[] => measured.map((each) => each[quantity]);
+const kQuantities: readonly Quantity[] = ['prompt', 'decode'];
+const labelOf = ({ shape, type, prompt }: Row, quantity: Quantity): string =>
+  `${shape} ${type} ${quantity === 'prompt' ? 'prompt' : 'decode at'} ${prompt}`;
+
+function beside({ ours, theirs }: Row, quantity: Quantity): { ours: number[]; theirs: number[]; ratio: number } {
+  const [a, b] = [ours, theirs].map((all) => all.map((each) => each[quantity])) as [number[], number[]];
+  return { ours: a, theirs: b, ratio: median(a) / median(b) };
+}
 
 const folder = flags.keep ?? mkdtempSync(join(tmpdir(), 'banyan-peers-'));
 mkdirSync(folder, { recursive: true });
-const rows: Row[] = [];
-const [decode, threads, repeats] = [Number(flags.decode), Number(flags.threads), Number(flags.repeats)];
-console.log(`${''.padEnd(32)}${'Banyan'.padStart(22)}${'node-llama-cpp'.padStart(22)}${'ratio'.padStart(8)}   tokens per second, ${threads} threads`);
+const earlier = flags.add && flags.json !== undefined ? resumeResults(flags.json, 'peers', flags.repeats !== '0') : undefined;
+const { commit, cpu } = earlier ?? provenance();
+const rows = (earlier?.['rows'] ?? []) as Row[];
+const repeats = Number(flags.repeats);
+// A report shows what was measured, whatever the flags would be now.
+const isReport = earlier !== undefined && repeats === 0;
+const [decode, threads] = isReport ? [Number(earlier['decode']), Number(earlier['threads'])] : [Number(flags.decode), Number(flags.threads)];
+if (earlier !== undefined && (earlier['decode'] !== decode || earlier['threads'] !== threads))
+  throw new Error(`${flags.json!} was measured with other settings`);
+console.log(`${''.padEnd(42)}${'Banyan'.padStart(22)}${'node-llama-cpp'.padStart(22)}${'ratio'.padStart(8)}   tokens per second, ${threads} threads`);
 try {
   for (const name of flags.shapes.split(',')) {
     const shape = kShapes[name];
     if (shape === undefined) throw new Error(`unknown shape ${name}; known are ${Object.keys(kShapes).join(', ')}`);
-    for (const type of flags.types.split(',') as FileType[]) {
+    for (const type of repeats === 0 ? [] : (flags.types.split(',') as FileType[])) {
       const file = join(folder, `${name}-${type}.gguf`);
       if (!existsSync(file)) writeGguf(file, shape, type);
       for (const prompt of flags.prompts.split(',').map(Number)) {
-        const row: Row = { shape: name, type, prompt, ours: [], theirs: [] };
+        let row = rows.find((each) => each.shape === name && each.type === type && each.prompt === prompt);
+        if (row === undefined) rows.push((row = { shape: name, type, prompt, ours: [], theirs: [] }));
         for (let i = 0; i < repeats; i++) {
           row.ours.push(run('run_banyan.mjs', { file, threads, prompt, decode, variant: flags.variant }));
           row.theirs.push(run('run_llama.mjs', { file, threads, prompt, decode }));
         }
-        rows.push(row);
-        for (const quantity of ['prompt', 'decode'] as const) {
-          const [ours, theirs] = [of(row.ours, quantity), of(row.theirs, quantity)];
-          const label = quantity === 'prompt' ? `prompt ${prompt}` : `decode at ${prompt}`;
-          const ratio = (median(ours) / median(theirs)).toFixed(2);
-          console.log(
-            `${`${name} ${type}`.padEnd(18)}${label.padStart(14)}${spreadText(ours).padStart(22)}${spreadText(theirs).padStart(22)}${ratio.padStart(8)}`,
-          );
+        for (const quantity of kQuantities) {
+          const { ours, theirs, ratio } = beside(row, quantity);
+          const label = labelOf(row, quantity);
+          console.log(`${label.padEnd(42)}${spreadText(ours).padStart(22)}${spreadText(theirs).padStart(22)}${ratio.toFixed(2).padStart(8)}`);
         }
       }
       if (flags.keep === undefined) rmSync(file);
@@ -106,18 +126,51 @@ try {
   if (flags.keep === undefined) rmSync(folder, { recursive: true, force: true });
 }
 
-const first = rows[0]?.ours[0];
-if (flags.json !== undefined) writeFileSync(flags.json, JSON.stringify({ device: first?.device, threads, decode, rows }, null, 1));
+const measured = rows.flatMap((row) =>
+  kQuantities.flatMap((quantity): Series[] => {
+    const { ours, theirs } = beside(row, quantity);
+    const both = [
+      { program: 'Banyan', values: ours },
+      { program: 'node-llama-cpp', values: theirs },
+    ];
+    return both.map(({ program, values }) => ({ name: `${labelOf(row, quantity)} ${program}`, unit: 'tokens/s', isCost: false, values }));
+  }),
+);
+
+// Ratios of the worst and the best pair too: no pair of samples was further apart.
+function barOf(row: Row, quantity: Quantity): Bar {
+  const { ours, theirs, ratio } = beside(row, quantity);
+  const [a, b] = [spread(ours), spread(theirs)];
+  return { label: labelOf(row, quantity), ratio, least: a.min / b.max, most: a.max / b.min };
+}
+
+function markdown(): string {
+  const lines = rows.flatMap((row) =>
+    kQuantities.map((quantity) => {
+      const { ours, theirs, ratio } = beside(row, quantity);
+      return [labelOf(row, quantity), spreadText(ours), spreadText(theirs), ratio.toFixed(2)];
+    }),
+  );
+  const device = rows[0]?.ours[0]?.device ?? '';
+  const intro =
+    `Tokens per second, medians of ${Math.max(...rows.map(({ ours }) => ours.length))} processes (smallest-largest), ${device}, ${cpu}, commit ${commit}. ` +
+    '`npm run bench:peers`. Above 1: Banyan is faster. Random weights in real shapes, the same files, ids and threads, the peer with flash attention.';
+  const folderName = folderFrom(flags.markdown, flags.svg);
+  const image = folderName === null ? [] : [`![Tokens per second, Banyan / node-llama-cpp](${folderName}/peers.svg)`];
+  return [intro, ...image, markdownTable([['', 'Banyan', 'node-llama-cpp', 'ratio'], ...lines])].join('\n\n');
+}
+
+const file = { bench: 'peers', commit, cpu, flags, measured };
+if (flags.json !== undefined) writeResults(flags.json, { ...file, device: rows[0]?.ours[0]?.device, threads, decode, rows });
+if (rows.length > 0 && flags.svg !== undefined) {
+  mkdirSync(flags.svg, { recursive: true });
+  const bars = kQuantities.flatMap((quantity) => rows.map((row) => barOf(row, quantity)));
+  writeFileSync(join(flags.svg, 'peers.svg'), ratioBars('Tokens per second beside node-llama-cpp', 'Banyan / node-llama-cpp', bars));
+}
+if (rows.length > 0 && flags.markdown !== undefined) writeSection(flags.markdown, 'bench:peers', markdown());
 if (flags.compare !== undefined) {
-  const before = JSON.parse(readFileSync(flags.compare, 'utf8')) as { rows: Row[] };
-  for (const row of rows) {
-    const old = before.rows.find((each) => each.shape === row.shape && each.type === row.type && each.prompt === row.prompt);
-    if (old === undefined) continue;
-    for (const quantity of ['prompt', 'decode'] as const) {
-      const [now, then] = [of(row.ours, quantity), of(old.ours, quantity)];
-      const change = `${row.shape} ${row.type} ${quantity} ${row.prompt}: ${median(then).toFixed(1)} -> ${median(now).toFixed(1)}`;
-      if (Math.max(...now) < Math.min(...then)) console.log(`slower  ${change}`);
-      else if (Math.min(...now) > Math.max(...then)) console.log(`faster  ${change}`);
-    }
+  for (const { verdict, name, before, after } of compare(readResults(flags.compare), file)) {
+    if (verdict === 'worse' || verdict === 'better')
+      console.log(`${verdict === 'worse' ? 'slower' : 'faster'}  ${name}: ${before!.toFixed(1)} -> ${after!.toFixed(1)}`);
   }
 }

@@ -10,7 +10,7 @@ import { parseArgs } from 'node:util';
 
 import { native } from '../lib/binding.js';
 import type { NativeModel } from '../types/native.js';
-import { randomFrom } from './facts.js';
+import { randomFrom } from '../lib/cli/eval/random.js';
 import { kShapes, writeGguf, type FileType } from './gguf_writer.js';
 import { spread } from './statistics.js';
 

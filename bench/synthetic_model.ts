@@ -39,17 +39,22 @@ export interface ModelFolders {
 
 type NamedShape = readonly [name: string, shape: readonly number[]];
 
+const kAdapter = { format: 'banyan-adapter', version: 1 };
+
+function inLayers(count: number, parts: readonly NamedShape[]): NamedShape[] {
+  return Array.from({ length: count }, (_, i) => parts.map(([name, sizes]) => [`model.layers.${i}.${name}.weight`, sizes] as const)).flat();
+}
+
+function write(path: string, configName: string, config: unknown, weightsName: string, tensors: readonly NamedShape[]): void {
+  writeFileSync(join(path, configName), JSON.stringify(config));
+  writeSafetensors(join(path, weightsName), tensors);
+}
+
 export function writeSyntheticModel(folder: string, shape: Shape): ModelFolders {
   const folders = { model: join(folder, 'model'), sharedllm: join(folder, 'sharedllm'), focusllm: join(folder, 'focusllm') };
   for (const path of Object.values(folders)) mkdirSync(path);
   const { layers, dim, heads, kvHeads, headDim, ffn, vocab } = shape;
   const [queries, keys] = [heads * headDim, kvHeads * headDim];
-  const inLayers = (count: number, parts: readonly NamedShape[]): NamedShape[] =>
-    Array.from({ length: count }, (_, i) => parts.map(([name, sizes]) => [`model.layers.${i}.${name}.weight`, sizes] as const)).flat();
-  const write = (path: string, configName: string, config: unknown, weightsName: string, tensors: readonly NamedShape[]): void => {
-    writeFileSync(join(path, configName), JSON.stringify(config));
-    writeSafetensors(join(path, weightsName), tensors);
-  };
 
   const config = {
     architectures: ['LlamaForCausalLM'],
@@ -86,34 +91,10 @@ export function writeSyntheticModel(folder: string, shape: Shape): ModelFolders 
     ]),
   ]);
 
-  const adapter = { format: 'banyan-adapter', version: 1 };
-  const { injectedLayers, depth, slots, chunkSize } = shape.shared;
-  const shared = {
-    ...adapter,
-    method: 'sharedllm',
-    semantics: 'paper',
-    slot_kind: 'strided',
-    num_cross_attn_layers: -injectedLayers,
-    segment_tree_depth: depth,
-    last_p: String(slots),
-    chunk_size: chunkSize,
-    do_retrieval: true,
-    lower: 'shared',
-  };
-  write(
-    folders.sharedllm,
-    'adapter_config.json',
-    shared,
-    'adapter.safetensors',
-    inLayers(injectedLayers, [
-      ['cross_attn.layernorm', [dim]],
-      ['cross_attn.q_proj', [queries, dim]],
-      ['cross_attn.o_proj', [dim, queries]],
-    ]),
-  );
+  writeSharedAdapter(folders.sharedllm, { dim, queries, ...shape.shared });
 
   const { chunkSize: focusChunk, queryCap } = shape.focus;
-  const focus = { ...adapter, method: 'focusllm', chunk_size: focusChunk, query_cap: queryCap, beacon_param: ['q', 'k', 'v', 'o'] };
+  const focus = { ...kAdapter, method: 'focusllm', chunk_size: focusChunk, query_cap: queryCap, beacon_param: ['q', 'k', 'v', 'o'] };
   write(
     folders.focusllm,
     'adapter_config.json',
@@ -127,6 +108,43 @@ export function writeSyntheticModel(folder: string, shape: Shape): ModelFolders 
     ]),
   );
   return folders;
+}
+
+export interface SharedAdapter {
+  /** Of the model: its width, and query heads times head size. */
+  dim: number;
+  queries: number;
+  injectedLayers: number;
+  chunkSize: number;
+  depth: number;
+  slots: number;
+  /** The rule of selection; `token_keys` matches in the middle one of the injected layers, as the demo adapter does. */
+  selection?: 'cosine' | 'token_keys';
+}
+
+/** A SharedLLM adapter with random weights, into an existing folder. */
+export function writeSharedAdapter(folder: string, adapter: SharedAdapter): void {
+  const { dim, queries, injectedLayers, depth, slots, chunkSize, selection = 'cosine' } = adapter;
+  const config = {
+    ...kAdapter,
+    method: 'sharedllm',
+    semantics: 'paper',
+    slot_kind: 'strided',
+    num_cross_attn_layers: -injectedLayers,
+    segment_tree_depth: depth,
+    last_p: String(slots),
+    chunk_size: chunkSize,
+    do_retrieval: true,
+    lower: 'shared',
+    selection,
+    ...(selection === 'token_keys' ? { selection_layer: Math.floor(injectedLayers / 2) } : {}),
+  };
+  const tensors = inLayers(injectedLayers, [
+    ['cross_attn.layernorm', [dim]],
+    ['cross_attn.q_proj', [queries, dim]],
+    ['cross_attn.o_proj', [dim, queries]],
+  ]);
+  write(folder, 'adapter_config.json', config, 'adapter.safetensors', tensors);
 }
 
 /** Ids of the vocabulary, the first few (special tokens) left out; always the same for one seed. */

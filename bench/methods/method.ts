@@ -1,15 +1,14 @@
 /** method: what is compared, and how a fresh process takes one sample of it. */
-import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 import type { NativeMethodOptions } from '../../types/native.js';
+import type { Series } from '../cells.js';
+import { runForJson } from '../child.js';
 import type { ModelFolders } from '../synthetic_model.js';
 import type { Request, Sample } from './sample.js';
 
-export interface Method {
-  name: string;
-  label: string;
+export interface Method extends Series {
   adapter?: 'sharedllm' | 'focusllm';
   /** Of the addon; a cost model has none. */
   options?: NativeMethodOptions;
@@ -46,11 +45,11 @@ export async function takeSample(method: Method, length: number, setting: Settin
   if (method.options !== undefined) {
     const adapters = method.adapter === undefined ? [] : [folders[method.adapter]];
     const request: Request = { model: folders.model, adapters, options: method.options, length, prompt, tokens, threads };
-    return run(process.execPath, [...process.execArgv, fromRoot('bench/methods/child.ts'), JSON.stringify(request)]);
+    return runForJson<Sample>(process.execPath, [...process.execArgv, fromRoot('bench/methods/child.ts'), JSON.stringify(request)]);
   }
   const numbers = { length, prompt, tokens, threads, 'encoder-layers': setting.encoderLayers, 'encoder-width': setting.encoderWidth };
   const flags = Object.entries(numbers).flatMap(([name, value]) => [`--${name}`, String(value)]);
-  return run(costModelsProgram(), [method.name, '--model', folders.model, ...flags]);
+  return runForJson<Sample>(costModelsProgram(), [method.name, '--model', folders.model, ...flags]);
 }
 
 function costModelsProgram(): string {
@@ -58,18 +57,4 @@ function costModelsProgram(): string {
   const found = names.find(existsSync);
   if (found === undefined) throw new Error(`${names[0]!} is not built: node scripts/native.mjs costs`);
   return found;
-}
-
-// What the program prints last is its sample.
-function run(command: string, args: readonly string[]): Promise<Sample> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] });
-    let text = '';
-    child.stdout.on('data', (data: Buffer) => (text += data.toString()));
-    child.on('error', reject);
-    child.on('close', (code, signal) => {
-      if (code !== 0) return reject(new Error(`${command} ${args.join(' ')} ended with ${signal ?? code}`));
-      resolve(JSON.parse(text.trim().split('\n').at(-1)!) as Sample);
-    });
-  });
 }

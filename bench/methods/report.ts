@@ -1,6 +1,6 @@
-/** report: the cells of a benchmark as Markdown tables and plots. */
-import { logLogPlot } from '../../lib/cli/eval/plot.js';
-import { kQuantities, type Cells, type Quantity, type Value } from './cell.js';
+/** report: the methods' cells beside what the papers claim. */
+import { markdownTable, numberText, quantityPlot, quantityTable, shortLength } from '../tables.js';
+import { kQuantities, type Cells, type Quantity } from './cell.js';
 import type { Method } from './method.js';
 
 /** A ratio that a paper claims: `other` costs so many times what `ours` does. */
@@ -28,38 +28,6 @@ const kPlots: readonly { file: string; quantity: Quantity }[] = [
   { file: 'multiply_adds.svg', quantity: kQuantities.work },
 ];
 
-export function shortLength(length: number): string {
-  return length % 1024 === 0 ? `${length / 1024}K` : String(length);
-}
-
-// Three digits.
-function number(value: number): string {
-  const magnitude = Math.floor(Math.log10(Math.abs(value) || 1));
-  return value.toFixed(Math.min(4, Math.max(0, 2 - magnitude)));
-}
-
-function cellText(value: Value | undefined): string {
-  if (value === undefined) return 'skipped';
-  if (value.isFitted) return `~${number(value.median)}`;
-  const [median, min, max] = [value.median, value.min, value.max].map(number);
-  return min === max ? median! : `${median!} (${min!}-${max!})`;
-}
-
-/** Columns as wide as their widest cell, the way prettier leaves them; the first is a name, the others are numbers unless said. */
-export function markdownTable(rows: readonly (readonly string[])[], nTexts = 1): string {
-  const widths = rows[0]!.map((_, i) => Math.max(3, ...rows.map((row) => row[i]!.length)));
-  const pad = (text: string, i: number): string => (i < nTexts ? text.padEnd(widths[i]!) : text.padStart(widths[i]!));
-  const lines = rows.map((row) => `| ${row.map(pad).join(' | ')} |`);
-  const rule = `| ${widths.map((width, i) => (i < nTexts ? '-'.repeat(width) : `${'-'.repeat(width - 1)}:`)).join(' | ')} |`;
-  return [lines[0], rule, ...lines.slice(1)].join('\n');
-}
-
-export function quantityTable(cells: Cells, quantity: Quantity): string {
-  const { lengths } = cells;
-  const rows = cells.methods.map((method) => [method.label, ...lengths.map((length) => cellText(cells.value(method, length, quantity)))]);
-  return markdownTable([[quantity.unit, ...lengths.map(shortLength)], ...rows]);
-}
-
 export function exponentTable(cells: Cells): string {
   const columns: readonly Quantity[] = [kQuantities.work, kQuantities.first, kQuantities.step];
   const rows = cells.methods.map((method) => [method.label, ...columns.map((quantity) => cells.law(method, quantity)?.exponent.toFixed(2) ?? '-')]);
@@ -83,7 +51,7 @@ export function ratioTable(cells: Cells): string {
     const ratios = columns.map(([, quantity]) => {
       const [a, b] = [cells.value(theirs, length, quantity)!, cells.value(mine, length, quantity)!];
       const ratio = quantity.isCost ? a.median / b.median : b.median / a.median;
-      return `${a.isFitted || b.isFitted ? '~' : ''}${number(ratio)}`;
+      return `${a.isFitted || b.isFitted ? '~' : ''}${numberText(ratio)}`;
     });
     return [[`${theirs.label} / ${mine.label}`, words, shortLength(length), ...ratios]];
   });
@@ -91,24 +59,8 @@ export function ratioTable(cells: Cells): string {
 }
 
 export function plots(cells: Cells): { file: string; title: string; svg: string }[] {
-  return kPlots.map(({ file, quantity }) => {
-    const series = cells.methods.map((method) => ({
-      name: method.label,
-      points: cells.lengths.flatMap((length) => {
-        const value = cells.value(method, length, quantity);
-        return value === undefined ? [] : [{ x: length, y: value.median, isFitted: value.isFitted }];
-      }),
-    }));
-    const labels = {
-      title: `${quantity.title} against the length of the document`,
-      xLabel: 'document, tokens',
-      yLabel: `${quantity.title}, ${quantity.unit}`,
-    };
-    return { file, title: quantity.title, svg: logLogPlot({ ...labels, formatX: shortLength, formatY: tickText, series }) };
-  });
+  return kPlots.map(({ file, quantity }) => ({ file, title: quantity.title, svg: quantityPlot(cells, quantity) }));
 }
-
-const tickText = (value: number): string => (value >= 1e5 || value < 1e-3 ? value.toExponential(0) : String(value));
 
 /** Everything between the markers of a page. `plotFolder`: as seen from the page; null: no plots. */
 export function markdownSection(cells: Cells, intro: readonly string[], plotFolder: string | null): string {

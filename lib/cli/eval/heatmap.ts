@@ -1,4 +1,5 @@
 /** heatmap: shares over two axes as SVG, each cell with its number. */
+import { text } from './svg.js';
 
 export interface Heatmap {
   title: string;
@@ -47,8 +48,4 @@ export function heatmap({ title, xLabel, yLabel, columns, rows, shares }: Heatma
 function shade(share: number): string {
   const mix = (from: number, to: number): number => Math.round(from + (to - from) * Math.min(1, Math.max(0, share)));
   return `rgb(${mix(247, 8)},${mix(251, 48)},${mix(255, 107)})`;
-}
-
-function text(x: number, y: number, words: string, style: string): string {
-  return `<text x="${x}" y="${y}" ${style}>${words.replace(/&/g, '&amp;').replace(/</g, '&lt;')}</text>`;
 }

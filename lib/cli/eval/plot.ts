@@ -1,4 +1,5 @@
 /** plot: lines over two logarithmic axes as SVG, each line named at its end. */
+import { kColours, line, round, text } from './svg.js';
 
 export interface Series {
   name: string;
@@ -14,8 +15,6 @@ export interface Plot {
   series: readonly Series[];
 }
 
-// Told apart also by people who see fewer colours (Okabe and Ito), and by their marks.
-const kColours = ['#0072b2', '#d55e00', '#e69f00', '#000000', '#56b4e9', '#009e73', '#cc79a7', '#7f6000'];
 const kWidth = 860;
 const kHeight = 500;
 const kArea = { left: 84, right: 650, top: 48, bottom: 440 };
@@ -104,14 +103,3 @@ function mark(kind: number, x: number, y: number, colour: string, isFitted: bool
   if (kind % 4 === 3) return corners([[0, -5], [5, 0], [0, 5], [-5, 0]]); // prettier-ignore
   return `<circle cx="${round(x)}" cy="${round(y)}" r="4" ${style}/>`;
 }
-
-function line(x1: number, y1: number, x2: number, y2: number, colour: string, more = ''): string {
-  return `<line x1="${round(x1)}" y1="${round(y1)}" x2="${round(x2)}" y2="${round(y2)}" stroke="${colour}" ${more}/>`;
-}
-
-function text(x: number, y: number, words: string, style: string): string {
-  const escaped = words.replace(/&/g, '&amp;').replace(/</g, '&lt;');
-  return `<text x="${round(x)}" y="${round(y)}" ${style}>${escaped}</text>`;
-}
-
-const round = (value: number): number => Math.round(value * 10) / 10;
