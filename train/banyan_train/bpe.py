@@ -5,6 +5,8 @@ merges join neighbours in the order in which they were learned.
 """
 from __future__ import annotations
 
+import hashlib
+import heapq
 import json
 import re
 import sys
@@ -12,6 +14,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from functools import lru_cache
 from pathlib import Path
+from typing import Iterable
 
 SPECIAL = ["<|begin|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>"]
 BEGIN, END = 0, 1
@@ -63,6 +66,10 @@ class Tokenizer:
         self.bytes = byte_characters()
         self.of_character = {c: b for b, c in enumerate(self.bytes)}
         self.cache: dict[str, list[int]] = {}
+        self.begin: int | None = BEGIN
+
+    def fingerprint(self) -> str:
+        return hashlib.sha1(repr(self.merges).encode()).hexdigest()[:12]
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -129,7 +136,19 @@ class Tokenizer:
         return tokenizer
 
 
-def learn_merges(texts: list[str], count: int) -> list[tuple[str, str]]:
+class Last:
+    """Turns the order of pairs around: of two equally frequent ones the alphabetically last wins."""
+
+    __slots__ = ("pair",)
+
+    def __init__(self, pair: tuple[str, str]):
+        self.pair = pair
+
+    def __lt__(self, other: "Last") -> bool:
+        return self.pair > other.pair
+
+
+def learn_merges(texts: Iterable[str], count: int) -> list[tuple[str, str]]:
     """The `count` best merges of the texts: always the most frequent neighbouring pair."""
     table = byte_characters()
     pieces: Counter[str] = Counter()
@@ -143,14 +162,21 @@ def learn_merges(texts: list[str], count: int) -> list[tuple[str, str]]:
         for pair in zip(word, word[1:]):
             pairs[pair] += weight[i]
             where[pair].add(i)
+    heap = [(-n, Last(pair)) for pair, n in pairs.items()]
+    heapq.heapify(heap)
     merges = []
-    for _ in range(count):
-        pair = max(pairs.items(), key=lambda item: (item[1], item[0]))[0]
+    while len(merges) < count and heap:
+        n, last = heapq.heappop(heap)
+        pair = last.pair
+        if pairs.get(pair, 0) != -n or n == 0:
+            continue  # an old count: the pair stands again elsewhere in the heap
         merges.append(pair)
+        touched = set()
         for i in list(where[pair]):
             word = words[i]
             for old in zip(word, word[1:]):
                 pairs[old] -= weight[i]
+                touched.add(old)
             joined, k = [], 0
             while k < len(word):
                 if k + 1 < len(word) and (word[k], word[k + 1]) == pair:
@@ -163,23 +189,26 @@ def learn_merges(texts: list[str], count: int) -> list[tuple[str, str]]:
             for new in zip(joined, joined[1:]):
                 pairs[new] += weight[i]
                 where[new].add(i)
+                touched.add(new)
         del pairs[pair], where[pair]
+        for other in touched - {pair}:
+            heapq.heappush(heap, (-pairs[other], Last(other)))
     return merges
 
 
 def with_words(merges: list[tuple[str, str]], words: list[str]) -> list[tuple[str, str]]:
     """Adds the merges that make every word, with a leading space, one token."""
-    merges = list(merges)
+    tokenizer = Tokenizer(list(merges))
     for word in words:
-        tokenizer = Tokenizer(merges)
         parts = tokenizer.parts(" " + word)
         while len(parts) > 1:
-            merges.append((parts[0], parts[1]))
+            tokenizer.rank.setdefault((parts[0], parts[1]), len(tokenizer.merges))
+            tokenizer.merges.append((parts[0], parts[1]))
             parts = [parts[0] + parts[1], *parts[2:]]
-    return merges
+    return tokenizer.merges
 
 
-def train(texts: list[str], size: int, words: list[str]) -> Tokenizer:
+def train(texts: Iterable[str], size: int, words: list[str]) -> Tokenizer:
     """A tokenizer of exactly `size` ids in which all `words` are single tokens."""
     learned = learn_merges(texts, size - 256 - len(SPECIAL))
     low, high = 0, len(learned)

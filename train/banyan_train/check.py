@@ -45,7 +45,7 @@ def check_case(folder: Path) -> dict[str, float]:
     case = Case(folder)
     expected, arrays, model = case.expected, case.arrays, case.model
     memory = case.read()
-    paper = model.tree.semantics == "paper"
+    paper = model.tree.semantics in ("paper", "nested")
     out: dict[str, float] = {}
     names = ["left", "right"]
     for level, want in zip(memory.levels, expected["levels"]):
@@ -60,9 +60,7 @@ def check_case(folder: Path) -> dict[str, float]:
         out["vectors"] = max(out.get("vectors", 0), difference(memory.query_vector, arrays["query_vector"]))
     assert memory.positions == arrays["injected_positions"].flatten().tolist(), "other slots"
     rows = arrays["injected_positions"].shape[0]
-    for i in range(model.tree.layers):
-        groups = memory.keys[i].shape[1]
-        after = memory.rotated(i, model.config)
+    for i, after in enumerate(model.rotated(memory)):
         for name, have in (("k_before", memory.keys[i]), ("k_after", after), ("v", memory.values[i])):
             have = have[0] if paper else have[0].unflatten(1, (rows, -1)).transpose(0, 1)
             if f"kv.{i}.{name}" in arrays:

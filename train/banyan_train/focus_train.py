@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from . import data, export, focus_sample, focus_windows, focusllm, loop
-from .bpe import BEGIN, Tokenizer
+from . import bases, data, export, focus_sample, focus_windows, focusllm, loop, parallel
+from .adapter import require_lookup
 from .focus_sample import Sample
 from .focusllm import FocusLlama
 from .synthetic import Lookups
@@ -50,10 +50,11 @@ class Windows:
     targets: list[int]
     query: int
     read: int  # tokens of chunks that were read for it
+    begin: int | None
 
     def losses(self, model: FocusLlama) -> tuple[torch.Tensor, torch.Tensor]:
         """Cross-entropy [N] and whether the most likely token is right [N]."""
-        logits = focus_windows.score(model, self.pool, self.documents, self.texts, self.query, BEGIN)
+        logits = focus_windows.score(model, self.pool, self.documents, self.texts, self.query, self.begin)
         targets = torch.tensor(self.targets, device=logits.device)
         return F.cross_entropy(logits, targets, reduction="none"), logits.argmax(-1) == targets
 
@@ -65,9 +66,10 @@ class Windows:
 class TextWindows:
     """The authors' samples, several of them over the same chunks. `grid` is their W: windows have 30 .. W-2 tokens."""
 
-    def __init__(self, texts: data.Slices, draws: Draws, sizes: list[int], grid: int, longest: int, count: int):
+    def __init__(self, texts: data.Slices, draws: Draws, sizes: list[int], grid: int, longest: int, count: int,
+                 begin: int | None):
         self.texts, self.draws, self.sizes, self.grid = texts, draws, sizes, grid
-        self.longest, self.count = longest, count
+        self.longest, self.count, self.begin = longest, count, begin
 
     def siblings(self, first: Sample, objective: str, n: int) -> list[Sample]:
         """Other windows with the chunks of the first: anywhere (repetition), or from the same start (continuation)."""
@@ -88,7 +90,7 @@ class TextWindows:
         samples = self.siblings(first, objective, n)
         pool = focus_windows.read_chunks(model, [ids[a:b] for a, b in first.chunks()])
         return Windows(pool, [list(range(len(first.chunks())))] * len(samples), [list(ids[s.start : s.target]) for s in samples],
-                       [int(ids[s.target]) for s in samples], min(CAP, first.chunk), first.covered)
+                       [int(ids[s.target]) for s in samples], min(CAP, first.chunk), first.covered, self.begin)
 
 
 class FactWindows:
@@ -100,6 +102,15 @@ class FactWindows:
         self.most = min(2, most)
         self.recent: deque[bool] = deque(maxlen=100)
         self.rings = {size: focus_windows.Ring(most + 64) for size in sizes}
+
+    def state_dict(self) -> dict:
+        return {"most": self.most, "recent": list(self.recent)}
+
+    def load_state_dict(self, state: dict) -> None:
+        """The chunks of the ring are not kept: they are read again, from new samples."""
+        self.most = min(state["most"], self.limit)
+        self.recent.clear()
+        self.recent.extend(state["recent"])
 
     def learned(self, right: list[bool]) -> None:
         """Takes the latest answers; documents may have twice as many chunks when 90 of the last 100 were right.
@@ -151,24 +162,29 @@ class FactWindows:
             documents.append(document)
             texts.append(text)
             targets.append(ring.facts[place][key])
-        return Windows(ring.past, documents, texts, targets, min(CAP, size), size * len(fresh))
+        return Windows(ring.past, documents, texts, targets, min(CAP, size), size * len(fresh), self.look.tokenizer.begin)
 
 
-def train(args) -> None:
+def train(args) -> bool:
+    """True when the training is over (see `loop.run`)."""
     torch.set_num_threads(args.threads)
-    base, out = Path(args.base), Path(args.output)
-    tokenizer = Tokenizer.load(base / "tokenizer.json")
-    arrays, _ = data.load(tokenizer, Path(args.data), Path(args.work) / "tokens")
-    rng = np.random.default_rng(args.seed)
-    model = focusllm.from_base(base).to(args.device)
-    window = model.config.max_position_embeddings
+    device, out = parallel.start(args.device), Path(args.output)
+    base = bases.load(Path(args.base), Path(args.tokenizer) if args.tokenizer else None)
+    arrays, valid = bases.texts_of(base, args)
+    if args.require_lookup and not args.dry_run:
+        print(f"look-ups inside the window: {100 * require_lookup(base, valid, device):.1f} %", flush=True)
+    rng = np.random.default_rng([args.seed, parallel.rank()])
+    model = focusllm.from_base(base.config, base.state).to(device)
+    model.checkpointing = args.checkpointing
+    window, begin = model.config.max_position_embeddings, base.tokenizer.begin
     sizes = [s for s in SIZES if s <= window // 2]
     texts, draws = data.Slices(arrays, rng), Draws(rng)
-    plain = TextWindows(texts, draws, sizes, window // 4, args.windows * window, args.scored)  # room for the candidates
-    facts = FactWindows(texts, Lookups(tokenizer, rng), draws, sizes, args.chunks_most, args.rows)
+    plain = TextWindows(texts, draws, sizes, window // 4, args.windows * window, args.scored, begin)  # room for the candidates
+    facts = FactWindows(texts, Lookups(base.tokenizer, rng), draws, sizes, args.chunks_most, args.rows)
     hits: deque[tuple[int, bool]] = deque(maxlen=600)
+    described = base.described()
 
-    def step_loss(step: int):
+    def draw(step: int):
         asked, read = facts.draw(model), plain.draw(model)
         answer, right = asked.losses(model)
         other, _ = read.losses(model)
@@ -181,8 +197,10 @@ def train(args) -> None:
                       "upto32": share(5, 32), "more": share(33, 10**9)}, asked.tokens() + read.tokens()
 
     def report(step: int) -> dict:
-        export.focus(model, out, args.chunk_size, CAP)
+        export.focus(model, out, described, args.chunk_size, CAP)
         return {}
 
-    loop.run(model, step_loss, steps=args.steps, minutes=args.minutes, peak=args.rate, warmup=30, decay=0.01,
-             folder=Path(args.work) / args.name, rngs=[rng], every=args.every, report=report)
+    plan = loop.Plan(folder=Path(args.work) / args.name, steps=args.steps, minutes=args.minutes, peak=args.rate, warmup=30,
+                     decay=0.01, accumulate=args.accumulate, precision=args.precision, every=args.every, until=args.until,
+                     save_every=args.save_every, dry_run=args.dry_run)
+    return loop.run(model, draw, plan, rngs=[rng], report=report, device=device, remembered=[facts])

@@ -8,18 +8,14 @@ Shapes: B rows, L new and p past tokens, H hidden, g key/value heads, d head siz
 """
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import tensors
 from .config import LlamaConfig
-from .llama import Attention, Llama, rotate, rotation
+from .llama import Attention, Llama, attend, recomputed, rotate, rotation
 
 PARTS = "qkvo"
 
@@ -43,16 +39,6 @@ class Past:
     def counts(self) -> Tensor:
         """[B]: how many of the p tokens are no padding."""
         return (self.positions >= 0).sum(1)
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> Tensor:
-    """q [B,h,L,d], k and v [B,g,S,d], visible [B,L,S] -> [B,L,h*d]. Query head a reads kv head a // (h/g)."""
-    batch, heads, length, size = q.shape
-    groups, total = k.shape[1], k.shape[2]
-    scores = (q / math.sqrt(size)).reshape(batch, groups, -1, size) @ k.transpose(-1, -2)
-    scores = scores.view(batch, groups, -1, length, total).masked_fill(~visible[:, None, None], -1e30)  # padding sees nothing: no NaN
-    out = scores.view(batch, groups, -1, total).softmax(-1) @ v
-    return out.view(batch, heads, length, size).transpose(1, 2).reshape(batch, length, heads * size)
 
 
 class FocusAttention(Attention):
@@ -102,17 +88,25 @@ class FocusLlama(Llama):
         for i, block in enumerate(self.model.layers):
             attention, h = block.self_attn, block.input_layernorm(x)
             project = lambda part, y: attention.projection(part, candidate)(y)
-            k, v = attention.split(project("k", h)), attention.split(project("v", h))
+            k, v = attention.keys(project("k", h)), attention.split(project("v", h))
             new.keys.append(k)
             new.values.append(v)
             if not states and i == len(self.model.layers) - 1:
                 return None, new
             if past is not None:
                 k, v = torch.cat([past.keys[i], k], 2), torch.cat([past.values[i], v], 2)
-            q = rotate(attention.split(project("q", h)), *(t[:, :, old.shape[1] :] for t in turn))
-            x = x + project("o", attend(q, rotate(k, *turn), v, visible))
-            x = x + block.mlp(block.post_attention_layernorm(x))
+            places = [t[:, :, old.shape[1] :] for t in turn]  # of the queries
+            x = recomputed(self.rest, i, x, h, k, v, turn, places, visible, candidate, on=self.checkpointing)
         return x, new
+
+    def rest(self, i: int, x: Tensor, h: Tensor, k: Tensor, v: Tensor, turn: list[Tensor], places: list[Tensor], visible: Tensor,
+             candidate: bool) -> Tensor:
+        """Layer i once its keys (not rotated) and values are known: x [B,L,H] behind it; h is the normed x."""
+        block = self.model.layers[i]
+        attention = block.self_attn
+        q = rotate(attention.queries(attention.projection("q", candidate)(h)), *places)
+        x = x + attention.projection("o", candidate)(attend(q, rotate(k, *turn), v, False, visible))
+        return x + block.mlp(block.post_attention_layernorm(x))
 
     def candidates(self, raw: Past, last: Tensor) -> Past:
         """The KV of one candidate a chunk, [m,g,1,d]; `last` [m] are their tokens."""
@@ -234,13 +228,15 @@ def perplexity(model: FocusLlama, cutter: Cutter, tokens: list[int], reserved: i
 
 
 def build(keys: dict, state: dict[str, Tensor], dtype: torch.dtype = torch.float32) -> FocusLlama:
-    """The model of a checkpoint: `keys` of its config.json, `state` its tensors.
+    """The model of a checkpoint: `keys` of its config.json, `state` its tensors."""
+    return of_config(LlamaConfig.of(keys), "".join(keys.get("beacon_param", PARTS)), state, dtype)
 
-    Candidate projections that are missing start as copies of the plain ones, biases too (the authors leave those out).
+
+def of_config(config: LlamaConfig, beacon: str, state: dict[str, Tensor], dtype: torch.dtype = torch.float32) -> FocusLlama:
+    """Candidate projections that are missing start as copies of the plain ones, biases too (the authors leave those out).
+
     The embedding of the candidate is in the authors' files but never read.
     """
-    config = LlamaConfig.of(keys)
-    beacon = "".join(keys.get("beacon_param", PARTS))
     biases = "".join(p for p in PARTS if f"model.layers.0.self_attn.{p}_proj.bias" in state)
     model = FocusLlama(config, beacon, biases).to(dtype)
     state = {k: v.to(dtype) for k, v in state.items() if "beacon_embed_tokens" not in k}
@@ -257,9 +253,8 @@ def freeze(model: FocusLlama) -> None:
         p.requires_grad_("beacon" in name)
 
 
-def from_base(folder: Path) -> FocusLlama:
+def from_base(config: LlamaConfig, state: dict[str, Tensor]) -> FocusLlama:
     """A base with candidate projections that are copies of the plain ones."""
-    keys = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    model = build(keys, tensors.read(folder / "model.safetensors"))
+    model = of_config(config, PARTS, state)
     freeze(model)
     return model

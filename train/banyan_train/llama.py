@@ -5,21 +5,32 @@ Shapes: B rows, L tokens, H hidden, h query heads, g key/value heads, d head siz
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
-from .config import LlamaConfig
+from .config import LlamaConfig, Rope
 
 
 def rotation(config: LlamaConfig, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """cos and sin [..., d] of `positions` [...]; the angles are computed in float64."""
-    half = torch.arange(config.head_dim // 2, dtype=torch.float64, device=positions.device)
-    frequency = config.rope_theta ** (-2.0 * half / config.head_dim)
-    angle = positions.double()[..., None] * frequency
+    """cos and sin [..., d] of `positions` [...]; the angles are computed in float64, YaRN's magnitude is in both."""
+    return turn(config, positions[..., None], dtype, config.rope.magnitude)
+
+
+def turn(config: LlamaConfig, positions: Tensor, dtype: torch.dtype, magnitude: float = 1.0) -> tuple[Tensor, Tensor]:
+    """The same for positions of every pair [..., d/2] (or [..., 1], all pairs alike)."""
+    angle = positions.double() * frequencies(config.rope, config.head_dim, positions.device)
     angle = torch.cat([angle, angle], -1)
-    return angle.cos().to(dtype), angle.sin().to(dtype)
+    return (angle.cos() * magnitude).to(dtype), (angle.sin() * magnitude).to(dtype)
+
+
+@lru_cache(maxsize=32)
+def frequencies(rope: Rope, head_dim: int, device: torch.device) -> Tensor:
+    """Radians a token of every pair [d/2], float64; kept, because every layer asks."""
+    return torch.tensor(rope.frequencies(head_dim), dtype=torch.float64, device=device)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -28,18 +39,35 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + torch.cat([-second, first], -1) * sin
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
-    """q [B,h,L,d], k and v [B,g,S,d] -> [B,L,h*d]. Query head a reads kv head a // (h/g)."""
+def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool, visible: Tensor | None = None) -> Tensor:
+    """q [B,h,L,d], k and v [B,g,S,d] -> [B,L,h*d]. Query head a reads kv head a // (h/g).
+
+    `causal`: token l sees keys 0 .. S-L+l; `visible` [B,L,S]: what it sees instead.
+    """
     batch, heads, length, size = q.shape
-    groups = k.shape[1]
-    q = q.reshape(batch, groups, heads // groups * length, size)
-    scores = (q / math.sqrt(size)) @ k.transpose(-1, -2)
-    if causal:
-        hidden = torch.ones(length, k.shape[2], dtype=torch.bool, device=q.device).triu(k.shape[2] - length + 1)
-        scores = scores.view(batch, groups, -1, length, k.shape[2]).masked_fill(hidden, float("-inf"))
-        scores = scores.view(batch, groups, -1, k.shape[2])
-    out = scores.softmax(-1) @ v
+    groups, total = k.shape[1], k.shape[2]
+    if q.is_cuda and (not causal or length == total):
+        return fused(q, k, v, causal, visible)
+    scores = (q / math.sqrt(size)).reshape(batch, groups, -1, size) @ k.transpose(-1, -2)
+    scores = scores.view(batch, groups, -1, length, total)
+    if visible is not None:
+        scores = scores.masked_fill(~visible[:, None, None], -1e30)  # padding sees nothing: no NaN
+    elif causal:
+        hidden = torch.ones(length, total, dtype=torch.bool, device=q.device).triu(total - length + 1)
+        scores = scores.masked_fill(hidden, float("-inf"))
+    out = scores.view(batch, groups, -1, total).softmax(-1) @ v
     return out.view(batch, heads, length, size).transpose(1, 2).reshape(batch, length, heads * size)
+
+
+def fused(q: Tensor, k: Tensor, v: Tensor, causal: bool, visible: Tensor | None) -> Tensor:
+    """The same by PyTorch's kernels for CUDA, which never write the scores (PyTorch 2)."""
+    share = q.shape[1] // k.shape[1]
+    wide = lambda x: x.to(v.dtype).repeat_interleave(share, 1)
+    mask = None  # not -inf: padding sees nothing, and must not become NaN
+    if visible is not None:
+        mask = torch.zeros(visible.shape, dtype=v.dtype, device=v.device).masked_fill_(~visible, -1e30)[:, None]
+    out = F.scaled_dot_product_attention(q.to(v.dtype), wide(k), wide(v), attn_mask=mask, is_causal=causal)
+    return out.transpose(1, 2).flatten(2)
 
 
 class RMSNorm(nn.Module):
@@ -56,31 +84,41 @@ class Attention(nn.Module):
     def __init__(self, c: LlamaConfig):
         super().__init__()
         self.config = c
-        self.q_proj = nn.Linear(c.hidden_size, c.num_attention_heads * c.head_dim, bias=False)
-        self.k_proj = nn.Linear(c.hidden_size, c.num_key_value_heads * c.head_dim, bias=False)
-        self.v_proj = nn.Linear(c.hidden_size, c.num_key_value_heads * c.head_dim, bias=False)
-        self.o_proj = nn.Linear(c.num_attention_heads * c.head_dim, c.hidden_size, bias=False)
+        width = lambda heads: heads * c.head_dim
+        self.q_proj = nn.Linear(c.hidden_size, width(c.num_attention_heads), bias=c.qkv_bias)
+        self.k_proj = nn.Linear(c.hidden_size, width(c.num_key_value_heads), bias=c.qkv_bias)
+        self.v_proj = nn.Linear(c.hidden_size, width(c.num_key_value_heads), bias=c.qkv_bias)
+        self.o_proj = nn.Linear(width(c.num_attention_heads), c.hidden_size, bias=c.o_bias)
+        if c.qk_norm:
+            self.q_norm, self.k_norm = RMSNorm(c.head_dim, c.rms_norm_eps), RMSNorm(c.head_dim, c.rms_norm_eps)
 
     def split(self, x: Tensor) -> Tensor:
         """[B,L,n*d] -> [B,n,L,d]"""
         return x.unflatten(-1, (-1, self.config.head_dim)).transpose(1, 2)
 
+    def queries(self, x: Tensor) -> Tensor:
+        """[B,L,h*d], projected -> [B,h,L,d], normed where the family does it, not rotated."""
+        return self.q_norm(self.split(x)) if self.config.qk_norm else self.split(x)
+
+    def keys(self, x: Tensor) -> Tensor:
+        return self.k_norm(self.split(x)) if self.config.qk_norm else self.split(x)
+
     def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Unrotated keys, and values, both [B,g,L,d], of the normed states."""
-        return self.split(self.k_proj(x)), self.split(self.v_proj(x))
+        return self.keys(self.k_proj(x)), self.split(self.v_proj(x))
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, kv: tuple[Tensor, Tensor] | None = None) -> Tensor:
         k, v = kv or self.keys_values(x)
-        q = rotate(self.split(self.q_proj(x)), cos, sin)
+        q = rotate(self.queries(self.q_proj(x)), cos, sin)
         return self.o_proj(attend(q, rotate(k, cos, sin), v, causal=True))
 
 
 class MLP(nn.Module):
     def __init__(self, c: LlamaConfig):
         super().__init__()
-        self.gate_proj = nn.Linear(c.hidden_size, c.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(c.hidden_size, c.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(c.intermediate_size, c.hidden_size, bias=False)
+        self.gate_proj = nn.Linear(c.hidden_size, c.intermediate_size, bias=c.mlp_bias)
+        self.up_proj = nn.Linear(c.hidden_size, c.intermediate_size, bias=c.mlp_bias)
+        self.down_proj = nn.Linear(c.intermediate_size, c.hidden_size, bias=c.mlp_bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
@@ -97,6 +135,11 @@ class Block(nn.Module):
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), cos, sin)
         return x + self.mlp(self.post_attention_layernorm(x))
+
+
+def recomputed(function, *inputs, on: bool):
+    """Gradient checkpointing: with `on`, what `function` computes inside is thrown away and computed again backwards."""
+    return checkpoint(function, *inputs, use_reentrant=False) if on and torch.is_grad_enabled() else function(*inputs)
 
 
 class Decoder(nn.Module):
@@ -120,6 +163,7 @@ class Llama(nn.Module):
     def __init__(self, c: LlamaConfig):
         super().__init__()
         self.config = c
+        self.checkpointing = False  # see `recomputed`
         self.model = Decoder(c)
         if not c.tie_word_embeddings:
             self.lm_head = nn.Linear(c.hidden_size, c.vocab_size, bias=False)
@@ -133,7 +177,7 @@ class Llama(nn.Module):
         x = self.model.embed_tokens(ids)
         cos, sin = self.model.positions(ids.shape[1])
         for block in self.model.layers:
-            x = block(x, cos, sin)
+            x = recomputed(block, x, cos, sin, on=self.checkpointing)
         return self.logits(x)
 
 
@@ -170,7 +214,7 @@ def plant_matching(model: Llama, generator: torch.Generator) -> None:
         first, second = model.model.layers[0].self_attn, model.model.layers[1].self_attn
         first.q_proj.weight[: 2 * d] *= 0.1
         first.k_proj.weight[:d] *= 0.1
-        frequency = c.rope_theta ** (-torch.arange(d // 2, dtype=torch.float64) * 2 / d)
+        frequency = torch.tensor(c.rope.frequencies(d), dtype=torch.float64)
         for m in range(4):
             first.k_proj.weight[m, 0] = 1.0
             for head, back in ((0, 1.0), (1, 2.0)):
@@ -183,8 +227,10 @@ def plant_matching(model: Llama, generator: torch.Generator) -> None:
         first.o_proj.weight[:, : 2 * d] = 0
         for head, place in ((0, one_back), (1, two_back)):
             first.o_proj.weight[place, head * d : head * d + n] = torch.eye(n) * 0.2
-        slow = torch.cat([torch.arange(7, d // 2), torch.arange(7 + d // 2, d)])  # pairs that hardly turn
-        mix = orthogonal(n, len(slow)).t()  # [slow, n]
+        slow = (frequency * c.max_position_embeddings <= 0.5).nonzero()[:, 0]  # pairs that hardly turn in a window
+        slow = torch.cat([slow, slow + d // 2])
+        mix = orthogonal(n, len(slow))  # [slow, n], whichever is larger
+        mix = mix if len(mix) == len(slow) else mix.t()
         second.q_proj.weight[:d] = 0
         second.k_proj.weight[:d] = 0
         second.q_proj.weight[slow, one_back] = mix * 2.2

@@ -1,7 +1,8 @@
 """SharedLLM: a Llama whose lowest layers also attend to the compressed document (self-injection).
 
-Three semantics: `released` (what the published code computes), `corrected` (the same weights, but siblings are
-compared and decoding rotates like prefill) and `paper` (each chunk by itself, chunk index as position).
+Four semantics: `released` (what the published code computes), `corrected` (the same weights, but siblings are
+compared and decoding rotates like prefill), `paper` (each chunk by itself, chunk index as position) and `nested` (a
+chunk is encoded once, see `nested_memory`).
 Two kinds of slots: `strided` and `mean`. Section numbers mean the specification of the released code.
 
 Shapes: B rows, n chunks, S slots in total, L local tokens, g kv heads, h query heads, d head size, H hidden.
@@ -9,32 +10,16 @@ Shapes: B rows, n chunks, S slots in total, L local tokens, g kv heads, h query 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import tree
+from . import nested, tree
 from .config import LlamaConfig
-from .llama import Decoder, Llama, RMSNorm, attend, rotate, rotation
-
-
-@dataclass(frozen=True)
-class TreeConfig:
-    """How a document is compressed."""
-
-    layers: int  # M, the number of injecting layers
-    depth: int = 3
-    last_p: str = "64"
-    do_retrieval: bool = True
-    semantics: str = "paper"
-    slot_kind: str = "strided"
-    chunk_size: int = 1024
-
-    @property
-    def p(self) -> int | float:
-        return tree.parse_last_p(self.last_p)
+from .llama import Decoder, Llama, RMSNorm, attend, recomputed, rotate, rotation, turn
+from .lora import LoraDecoder
+from .memory import Memory, TreeConfig
+from .selection import token_scores
 
 
 class CrossAttention(nn.Module):
@@ -44,46 +29,72 @@ class CrossAttention(nn.Module):
         super().__init__()
         self.head_dim = c.head_dim
         self.layernorm = RMSNorm(c.hidden_size, c.rms_norm_eps)
-        self.q_proj = nn.Linear(c.hidden_size, c.hidden_size, bias=False)
-        self.o_proj = nn.Linear(c.hidden_size, c.hidden_size, bias=False)
+        self.q_proj = nn.Linear(c.hidden_size, c.num_attention_heads * c.head_dim, bias=False)
+        self.o_proj = nn.Linear(c.num_attention_heads * c.head_dim, c.hidden_size, bias=False)
+
+    def queries(self, x: Tensor) -> Tensor:
+        """[B,L,H] -> [B,h,L,d], not turned."""
+        return self.q_proj(self.layernorm(x)).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
     def forward(self, x: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """x [B,L,H], k and v [B,g,S,d], cos and sin of the query position, broadcast to [B,h,L,d]."""
-        q = self.q_proj(self.layernorm(x)).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
-        return self.o_proj(attend(rotate(q, cos, sin), k, v, causal=False))
-
-
-@dataclass
-class Memory:
-    """All slots of a document: per layer keys (rotated by the position in the node only) and values [B,g,S,d]."""
-
-    keys: list[Tensor]
-    values: list[Tensor]
-    row: Tensor  # [B,S] or [1,S]: second rotation of the keys
-    query: Tensor  # [B] or [1]: position of the cross query
-    positions: list[int] = field(default_factory=list)  # document position of every slot (B = 1)
-    levels: list[tree.Level] = field(default_factory=list)
-    vectors: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)  # level -> node vectors, similarities
-    query_vector: Tensor | None = None
-
-    def rotated(self, layer: int, config: LlamaConfig) -> Tensor:
-        cos, sin = rotation(config, self.row, self.keys[layer].dtype)
-        return rotate(self.keys[layer], cos[:, None], sin[:, None])
+        return self.o_proj(attend(rotate(self.queries(x), cos, sin), k, v, causal=False))
 
 
 class SharedLlama(Llama):
     """Upper model, cross-attention and (unless shared) an own lower model `encoder`."""
 
-    def __init__(self, c: LlamaConfig, t: TreeConfig, lower: LlamaConfig | None = None, lower_layers: int | None = None):
+    def __init__(self, c: LlamaConfig, t: TreeConfig, lower: LlamaConfig | None = None, lower_layers: int | None = None,
+                 lora: tuple[int, float] | None = None):
+        """`lower`: an own lower model of this shape; `lora`: rank and alpha of one that is the base's with changes."""
         super().__init__(c)
+        t.check()
         self.tree = t
         for block in self.model.layers[: t.layers]:
             block.cross_attn = CrossAttention(c)
         self.encoder = None if lower is None else Decoder(lower, lower_layers or lower.num_hidden_layers)
+        if lora:
+            self.encoder = LoraDecoder(self.model, t.layers, *lora)
 
     @property
-    def lower(self) -> Decoder:
+    def lower(self) -> Decoder | LoraDecoder:
         return self.model if self.encoder is None else self.encoder
+
+    @property
+    def lower_kind(self) -> str:
+        return "shared" if self.encoder is None else "lora" if isinstance(self.encoder, LoraDecoder) else "own"
+
+    # ---- where keys and queries stand ----
+
+    def fast(self, device) -> Tensor:
+        """[d/2]: the pairs that `banded` turns by the place in the chunk; the others tell the chunk's place."""
+        pairs = self.config.head_dim // 2
+        return torch.arange(pairs, device=device) < pairs // 2
+
+    def turn_in_chunk(self, offsets: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """A key's first rotation, cos and sin [..., d] of offsets [...]; YaRN's magnitude is in this one."""
+        c, by_pair = self.lower.config, offsets[..., None]
+        by_pair = by_pair * self.fast(offsets.device) if self.tree.positions == "banded" else by_pair
+        return turn(c, by_pair, dtype, c.rope.magnitude)
+
+    def turn_of_chunk(self, row: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """A key's second rotation, of its chunk's index."""
+        by_pair = row[..., None]
+        by_pair = by_pair * ~self.fast(row.device) if self.tree.positions == "banded" else by_pair
+        return turn(self.lower.config, by_pair, dtype)
+
+    def turn_of_query(self, query: Tensor, size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """query [...] is the number of chunks + 1."""
+        c, by_pair = self.lower.config, query[..., None]
+        if self.tree.positions == "banded":
+            fast = self.fast(query.device)
+            by_pair = size * fast + by_pair * ~fast
+        return turn(c, by_pair, dtype, c.rope.magnitude)
+
+    def rotated(self, memory: Memory) -> list[Tensor]:
+        """All keys as attention sees them, per layer [B,g,S,d]."""
+        cos, sin = self.turn_of_chunk(memory.row, memory.keys[0].dtype)
+        return [rotate(k, cos[:, None], sin[:, None]) for k in memory.keys]
 
     # ---- lower model ----
 
@@ -103,23 +114,50 @@ class SharedLlama(Llama):
             if i + 1 == self.tree.layers:
                 break
             if mask is None:
-                x = x + attention(normed, cos, sin, out[-1])
+                x = x + recomputed(attention, normed, cos, sin, out[-1], on=self.checkpointing)
             else:
                 x = x + torch.stack([masked_attention(attention, s, m, cos, sin) for s, m in zip(normed, mask)])
-            x = x + block.mlp(block.post_attention_layernorm(x))
+            x = x + recomputed(block.mlp, block.post_attention_layernorm(x), on=self.checkpointing)
         return out
 
-    def node_vectors(self, ids: Tensor) -> Tensor:
-        """[N,len] -> [N,H]: lower block 0, last token, lower final norm (section 5)."""
+    def states_after_first(self, ids: Tensor) -> Tensor:
+        """[N,len] -> [N,len,H]: lower block 0, lower final norm, of every token."""
         lower = self.lower
-        cos, sin = lower.positions(ids.shape[1])
-        return lower.norm(lower.layers[0](lower.embed_tokens(ids), cos, sin)[:, -1])
+        return lower.norm(lower.layers[0](lower.embed_tokens(ids), *lower.positions(ids.shape[1])))
+
+    def node_vectors(self, ids: Tensor) -> Tensor:
+        """[N,len] -> [N,H]: the last token of each (section 5)."""
+        return self.states_after_first(ids)[:, -1]
 
     def query_vector(self, local: Tensor, query_length: int | None = None) -> Tensor:
         """local [L] -> [H]: upper block 0 without injection, final norm (section 5)."""
         cos, sin = self.model.positions(len(local))
         x = self.model.layers[0](self.model.embed_tokens(local[None]), cos, sin)
         return self.model.norm(x[0, (query_length or len(local)) - 1])
+
+    def cross_query(self, local: Tensor, query_length: int | None = None) -> Tensor:
+        """local [L] -> [h,d]: the cross query of the selection layer at the token that asks; nothing is injected below."""
+        layer = self.tree.selection_layer
+        x = self.model.embed_tokens(local[None, : query_length or len(local)])
+        cos, sin = self.model.positions(x.shape[1])
+        for block in self.model.layers[:layer]:
+            x = block(x, cos, sin)
+        block = self.model.layers[layer]
+        x = x + block.self_attn(block.input_layernorm(x), cos, sin)
+        return block.cross_attn.queries(x[:, -1:])[0, :, 0]
+
+    def scores_of_tokens(self, keys: list[Tensor], local: Tensor, query_length: int | None, size: int) -> Tensor:
+        """Token keys (`selection`): raw keys [g,n,d] of every chunk, read from its first token -> scores of all tokens."""
+        device, dtype = keys[0].device, keys[0].dtype
+        each = torch.arange(max(k.shape[1] for k in keys), device=device)
+        cos, sin = self.turn_in_chunk(each, dtype)
+        turned = torch.cat([rotate(k, cos[: k.shape[1]], sin[: k.shape[1]]) for k in keys], 1)
+        row = torch.cat([torch.full((k.shape[1],), c, device=device) for c, k in enumerate(keys)])
+        turned = rotate(turned, *self.turn_of_chunk(row, dtype))
+        query = self.cross_query(local, query_length)
+        at = torch.tensor(len(keys) + 1, device=query.device)
+        query = rotate(query, *self.turn_of_query(at, size, query.dtype))
+        return token_scores(query, turned, list(self.tree.selection_heads))
 
     def thin(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Unrotated keys and values [N,g,len,d] of nodes -> keys rotated in the node, values [N,g,slots,d]."""
@@ -138,27 +176,52 @@ class SharedLlama(Llama):
     @torch.no_grad()
     def read(self, document: Tensor, local: Tensor, chunk_size: int, query_length: int | None = None,
              mask: Tensor | None = None, choose: tree.Choose | None = None) -> Memory | None:
-        """document [T], local [L] -> memory. `choose` replaces the model's own choice (oracle, random)."""
+        """document [T], local [L] -> memory. `choose` replaces the model's own choice (oracle, random; not `nested`)."""
         t = self.tree
         if len(document) == 0:
             return None
+        if t.semantics == "nested":
+            from . import nested_memory
+
+            return nested_memory.read(self, document, local, chunk_size, query_length)
         chunks = tree.chunks_of(len(document), chunk_size)
         query = self.query_vector(local, query_length)
         vectors: dict[int, tuple[Tensor, Tensor]] = {}
+        scores = None
+        if t.do_retrieval and t.selection == "token_keys":
+            keys = [self.encode(document[None, c.start : c.end])[t.selection_layer][0][0] for c in chunks]
+            scores = self.scores_of_tokens(keys, local, query_length, chunk_size)
+        best = lambda node: scores[node.start : node.end].max()
+        opened: dict[int, float] = {} if scores is None else {c.chunk: best(c).item() for c in chunks}  # the open span's score
+        closed: dict[int, list[float]] = {c.chunk: [] for c in chunks}  # those of the halves left behind
 
         def own(level: int, pairs: list[tuple[tree.Node, tree.Node]]) -> list[int]:
             if not t.do_retrieval:
                 return [tree.RIGHT] * len(pairs)
             halves = [p[0] for p in pairs] + [p[1] for p in pairs]
-            states = self.of_nodes(halves, document)
-            s = F.cosine_similarity(states, query[None], dim=-1, eps=1e-6)
-            vectors[level] = states, s
+            if scores is not None:
+                s = torch.stack([best(n) for n in halves])
+            else:
+                states = self.of_nodes(halves, document)
+                s = F.cosine_similarity(states, query[None], dim=-1, eps=1e-6)
+                vectors[level] = states, s
             first, second = (s[0::2], s[1::2]) if t.semantics == "released" else s.chunk(2)
+            for (left, _), a, b in zip(pairs, first.tolist(), second.tolist()):
+                opened[left.chunk] = max(a, b)
+                closed[left.chunk].append(min(a, b))
             return [tree.LEFT if a >= b else tree.RIGHT for a, b in zip(first.tolist(), second.tolist())]
 
         if t.semantics == "paper":
             levels = tree.grow_paper(chunks, t.depth, choose or own)
             rows = tree.order_paper(levels, len(chunks))
+            if t.slot_budget:
+                ranks = [nested.rank([opened.get(c.chunk), *closed[c.chunk]]) for c in chunks]
+                kept = nested.within_budget([sum(len(n.offsets(t.p)) for n in row) for row in rows], ranks, t.slot_budget)
+                rows = [row if i in kept else [] for i, row in enumerate(rows)]
+                for level in levels:
+                    level.nodes = [n for n in level.nodes if n.chunk in kept]
+                if not kept:
+                    return None
             memory = self.gather(rows, levels, document, None)
             memory.row = torch.tensor([[n.chunk for row in rows for n in row for _ in n.offsets(t.p)]])
             memory.query = torch.tensor([len(chunks) + 1])
@@ -205,10 +268,16 @@ class SharedLlama(Llama):
     # ---- many equal documents at once, `paper` (training) ----
 
     def read_batch(self, ids: Tensor, paths: Tensor, index: Tensor, total: Tensor) -> Memory:
-        """ids [B,n,C] with C divisible by 2^depth, paths [D-1,B,n] of 0 or 1 (1: right is chosen).
+        """ids [B,n,C] with C divisible by 2^depth, paths [depth-1,B,n] of 0 or 1 (1: right is chosen); the paths tell
+        the depth, which may differ from the adapter's.
 
         index [B,n] is the chunk index of every chunk, total [B] the number of chunks of the (virtual) document.
         """
+        if self.tree.semantics == "nested":
+            from .grains import Grains
+
+            grains = Grains(self, ids.flatten(0, 1), len(paths) + 1)
+            return grains.memory(grains.pick(paths.flatten(1)), index, total)
         batch, n, _ = ids.shape
         active, nodes = ids.flatten(0, 1), []
         for path in paths.view(len(paths), batch * n):
@@ -237,23 +306,27 @@ class SharedLlama(Llama):
         x = self.model.embed_tokens(ids)
         cos, sin = self.model.positions(ids.shape[1])
         if memory is not None:
-            turn = self.query_rotation(memory, ids.shape[1], prompt, x.dtype)
+            at, keys = self.query_rotation(memory, ids.shape[1], prompt, x.dtype), self.rotated(memory)
         for i, block in enumerate(self.model.layers):
-            x = x + block.self_attn(block.input_layernorm(x), cos, sin)
-            if memory is not None and i < self.tree.layers:
-                injected = block.cross_attn(x, memory.rotated(i, self.config), memory.values[i], *turn)
-                if trace is not None:
-                    trace.setdefault("cross_out", []).append(injected)
-                x = x + injected
-            x = x + block.mlp(block.post_attention_layernorm(x))
+            inject = (keys[i], memory.values[i], *at) if memory is not None and i < self.tree.layers else None
+            x, injected = recomputed(self.layer, i, x, cos, sin, inject, on=self.checkpointing)
             if trace is not None:
                 trace.setdefault("hidden", []).append(x)
+                trace.setdefault("cross_out", []).extend([] if injected is None else [injected])
         return self.logits(x)
+
+    def layer(self, i: int, x: Tensor, cos: Tensor, sin: Tensor, inject: tuple | None) -> tuple[Tensor, Tensor | None]:
+        """One upper layer: x [B,L,H] after it, and what its cross-attention added."""
+        block, injected = self.model.layers[i], None
+        x = x + block.self_attn(block.input_layernorm(x), cos, sin)
+        if inject is not None:
+            injected = block.cross_attn(x, *inject)
+            x = x + injected
+        return x + block.mlp(block.post_attention_layernorm(x)), injected
 
     def query_rotation(self, memory: Memory, length: int, prompt: int | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """cos and sin, [B,1,1,d] or, for `released`, [1,1,L,d]."""
-        cos, sin = rotation(self.config, memory.query, dtype)
-        cos, sin = cos[:, None, None], sin[:, None, None]
+        cos, sin = (x[:, None, None] for x in self.turn_of_query(memory.query, memory.size, dtype))
         if self.tree.semantics != "released" or prompt is None:
             return cos, sin
         c, position = self.config, int(memory.query)
@@ -310,14 +383,16 @@ def masked_attention(attention, x: Tensor, mask: Tensor, cos: Tensor, sin: Tenso
 
 def build(config: dict, weights: dict[str, Tensor], dtype: torch.dtype) -> SharedLlama:
     """From a `config.json` in the layout of the fixtures and the tensors of its checkpoint."""
-    t = TreeConfig(
-        layers=-config["num_cross_attn_layers"], depth=config.get("segment_tree_depth", 3),
-        last_p=str(config.get("last_p", "64")), do_retrieval=config.get("do_retrieval", True),
-        semantics=config.get("semantics", "released"), slot_kind=config.get("slot_kind", "strided"),
-        chunk_size=config.get("chunk_size", 1024))
-    shared = config.get("encoder_weights") == "shared"
-    lower = None if shared else LlamaConfig.of({**config, **config["encoder_config"]})
-    model = SharedLlama(LlamaConfig.of(config), t, lower)
+    kind = config.get("lower") or ("shared" if config.get("encoder_weights") == "shared" else "own")
+    lower = LlamaConfig.of({**config, **config.get("encoder_config", {})}) if kind == "own" else None
+    lora = (config["lora_rank"], config["lora_alpha"]) if kind == "lora" else None
+    model = SharedLlama(LlamaConfig.of(config), TreeConfig.of(config), lower, None, lora)
     weights = {k: v for k, v in weights.items() if k != "lm_head.weight" or not model.config.tie_word_embeddings}
-    model.to(dtype).load_state_dict({k: v.to(dtype) for k, v in weights.items()})
+    load(model, weights, dtype)
     return model.eval()
+
+
+def load(model: SharedLlama, weights: dict[str, Tensor], dtype: torch.dtype) -> None:
+    """Projections that a LoRA lower model does not change may be missing."""
+    missing = {k: torch.zeros_like(v) for k, v in model.state_dict().items() if ".lora_" in k and k not in weights}
+    model.to(dtype).load_state_dict({k: v.to(dtype) for k, v in {**weights, **missing}.items()})

@@ -13,7 +13,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from banyan_train import export, focus_check, focus_sample, focus_train, focus_windows, focusllm, llama  # noqa: E402
+from banyan_train import bases, export, focus_check, focus_sample, focus_train, focus_windows, focusllm, llama  # noqa: E402
 from banyan_train.config import LlamaConfig  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,6 +115,7 @@ class Packed(unittest.TestCase):
         gradients = []
         for packed in (False, True):
             model = tiny()
+            model.checkpointing = packed  # recomputing changes nothing either
             focusllm.freeze(model)
             if packed:
                 pool = focus_windows.read_chunks(model, [tokens[a:b] for a, b in sample.chunks()])
@@ -159,7 +160,7 @@ class Samples(unittest.TestCase):
     def test_siblings(self):
         """More windows over one text's chunks are samples by the same rule."""
         draws = focus_train.Draws(np.random.default_rng(1))
-        windows = focus_train.TextWindows(None, draws, [32, 64], 128, 700, 5)
+        windows = focus_train.TextWindows(None, draws, [32, 64], 128, 700, 5, BOS)
         for objective in focus_sample.OBJECTIVES:
             for _ in range(100):
                 n = draws.randint(128, 700)
@@ -176,10 +177,11 @@ class Export(unittest.TestCase):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             export.base(llama.Llama(TINY), folder / "base", torch.float32)
-            export.focus(model, folder / "focus", 16, 512, torch.float32)
+            own = bases.load(folder / "base")
+            export.focus(model, folder / "focus", own.described(), 16, 512, torch.float32)
             keys = json.loads((folder / "focus" / "adapter_config.json").read_text())
             self.assertEqual((keys["method"], keys["beacon_param"], keys["chunk_size"]), ("focusllm", list("qkvo"), 16))
-            loaded = export.load_focus(folder / "base", folder / "focus").state_dict()
+            loaded = export.load_focus(own, folder / "focus").state_dict()
         for key, value in model.state_dict().items():
             if "beacon" in key:
                 self.assertTrue(torch.equal(loaded[key], value))
