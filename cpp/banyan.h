@@ -234,6 +234,14 @@ class Model {
   virtual void close() = 0;                    // ends all jobs (kDisposed), joins the engine thread; idempotent; never from a hook
 };
 
+// Where models can run here; names as ModelInfo::device.
+struct DevicesHere {
+  std::string cpu;            // with the best variant and default threads
+  std::string cuda;           // empty: none
+  std::string cuda_obstacle;  // why none ("this build has no CUDA", "no CUDA driver is installed", ...); else empty
+};
+DevicesHere devices_here();
+
 std::vector<std::string> cpu_variants_here();  // best first
 const char* version();
 

@@ -35,6 +35,7 @@ export type BanyanErrorCode =
   | 'BANYAN_DISPOSED'
   /** The asked device is not there. */
   | 'BANYAN_NO_DEVICE'
+  | 'BANYAN_DEVICE_FAILED'
   /** A bug in Banyan. */
   | 'BANYAN_INTERNAL'
   /** A torn tokenizer.json or tokenizer metadata. */

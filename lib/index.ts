@@ -1,6 +1,7 @@
 /** Banyan: Llama-family models that read far beyond their window, inside your own Node process. */
 import './dispose.js';
 
+import type { Devices } from '../types/public.js';
 import { native } from './binding.js';
 
 export { loadModel, Model } from './model.js';
@@ -19,3 +20,6 @@ export const version = (): string => native().version();
 
 /** Instruction sets the addon can use on this machine, best first. Throws BANYAN_NATIVE_LOAD_FAILED. */
 export const cpuVariants = (): string[] => native().cpuVariants();
+
+/** The devices of this machine that the addon can use. Throws BANYAN_NATIVE_LOAD_FAILED. */
+export const devices = (): Devices => native().devices();

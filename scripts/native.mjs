@@ -3,6 +3,8 @@
 //   node scripts/native.mjs tests    build/tests/bin/banyan_*_test, no Node headers needed
 //   node scripts/native.mjs bench    builds and runs build/tests/bin/banyan_ops_bench
 //   node scripts/native.mjs costs    builds build/tests/bin/banyan_cost_models_bench
+// The environment variable BANYAN_CUDA says whether the CUDA backend is built: on, off, or auto (default): into the addon where nvcc is on PATH;
+// the tests then run its kernels on an emulated device. `npm run test:cuda` runs them on a real one.
 // More arguments go to the configure step of `tests`, e.g. -DBANYAN_SANITIZE=address,undefined, or to the benchmark.
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -44,13 +46,15 @@ function hasNinja() {
 function configureTests(...options) {
   const isFresh = !existsSync(`${root}build/tests/CMakeCache.txt`);
   const generator = isFresh && process.platform !== 'win32' && hasNinja() ? ['-G', 'Ninja'] : [];
-  run('cmake', '-S', '.', '-B', 'build/tests', ...generator, '-DBANYAN_TESTS=ON', '-DCMAKE_BUILD_TYPE=Release', ...options);
+  run('cmake', '-S', '.', '-B', 'build/tests', ...generator, '-DBANYAN_TESTS=ON', '-DCMAKE_BUILD_TYPE=Release', `-DBANYAN_CUDA=${cuda}`, ...options);
 }
 
+const cuda = process.env.BANYAN_CUDA || 'auto';
+if (!['auto', 'on', 'off'].includes(cuda)) fail(`BANYAN_CUDA must be auto, on or off, got ${cuda}`, 2);
 const [what, ...rest] = process.argv.slice(2);
 requireCmake();
 if (what === 'addon') {
-  run(process.execPath, cmakeJs(), 'build', '--log-level', 'error', '--CDBANYAN_TESTS=OFF', ...rest);
+  run(process.execPath, cmakeJs(), 'build', '--log-level', 'error', '--CDBANYAN_TESTS=OFF', `--CDBANYAN_CUDA=${cuda}`, ...rest);
 } else if (what === 'tests') {
   configureTests(...rest);
   run('cmake', '--build', 'build/tests', '--config', 'Release');

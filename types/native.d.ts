@@ -240,9 +240,17 @@ export interface NativeModel {
   dispose(): Promise<void>;
 }
 
+export interface NativeDevices {
+  cpu: string;
+  cpuVariants: string[];
+  cuda: string | null;
+  cudaObstacle: string;
+}
+
 export interface Native {
   version(): string;
   cpuVariants(): string[];
+  devices(): NativeDevices;
   createCancel(): NativeCancel;
   load(options: NativeLoadOptions, cancel: NativeCancel, onProgress: NativeProgress | null): Promise<NativeModel>;
 }

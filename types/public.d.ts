@@ -83,7 +83,7 @@ export interface LoadModelOptions extends JobOptions {
   model: string;
   /** The adapter's directory or .safetensors file, or several of different methods. Without one, sessions with documents must name a method. */
   adapter?: string | readonly string[] | undefined;
-  /** Default 'auto': a GPU if there is one, else the CPU. 'cuda' without a device rejects with BANYAN_NO_DEVICE. */
+  /** Default 'auto': a GPU if there is one, else the CPU. 'cuda' without a device rejects with BANYAN_NO_DEVICE, which says why. */
   device?: 'auto' | 'cpu' | 'cuda' | undefined;
   /** CPU threads. Default 0: one per physical core. */
   threads?: number | undefined;
@@ -91,7 +91,7 @@ export interface LoadModelOptions extends JobOptions {
   kvType?: 'f16' | 'f32' | undefined;
   /** Element type of whole chunks' keys and values (methods focusllm and parallel); 'q8' needs a head size that is a multiple of 32. Default: kvType. */
   poolType?: PoolType | undefined;
-  /** A directory: whole chunks' keys and values lie in nameless scratch files there, which the system may write out. Default: in memory. */
+  /** A directory: whole chunks' keys and values lie in nameless scratch files there, which the system may write out; not on a GPU. Default: in memory. */
   kvDirectory?: string | undefined;
   /** How the tree is built. Default: what the adapter was trained with. */
   semantics?: Semantics | undefined;
@@ -101,6 +101,18 @@ export interface LoadModelOptions extends JobOptions {
   lastP?: string | undefined;
   /** Path of a tokenizer.json. Default: the one beside the model; GGUF: from the file's metadata. */
   tokenizer?: string | undefined;
+}
+
+/** Where models can run on this machine. */
+export interface Devices {
+  /** E.g. 'cpu (avx512, 2 threads)': what `device: 'cpu'` would use. */
+  readonly cpu: string;
+  /** Instruction sets the addon can use, best first. */
+  readonly cpuVariants: readonly string[];
+  /** E.g. 'cuda (NVIDIA H200, sm_90)'. null: none. */
+  readonly cuda: string | null;
+  /** Why there is no CUDA device: 'this build has no CUDA', 'no CUDA driver is installed', ...; '' if there is one. */
+  readonly cudaObstacle: string;
 }
 
 /** Facts of a loaded model; frozen. */

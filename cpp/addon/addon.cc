@@ -14,6 +14,16 @@ Napi::Value cpu_variants(const Args& args) {
   return array;
 }
 
+Napi::Value devices(const Args& args) {
+  const DevicesHere here = devices_here();
+  auto object = Napi::Object::New(args.env());
+  object.Set("cpu", Napi::String::New(args.env(), here.cpu));
+  object.Set("cpuVariants", cpu_variants(args));
+  object.Set("cuda", here.cuda.empty() ? args.env().Null() : Napi::String::New(args.env(), here.cuda));
+  object.Set("cudaObstacle", Napi::String::New(args.env(), here.cuda_obstacle));
+  return object;
+}
+
 Napi::Value create_cancel(const Args& args) { return wrap(args.env(), std::make_unique<CancelHandle>()); }
 
 Napi::Value load(const Args& args) {
@@ -39,6 +49,7 @@ template <Napi::Value (*kFunction)(const Args&)> constexpr napi_property_descrip
 constexpr napi_property_descriptor kExports[] = {
     function<get_version>("version"),
     function<cpu_variants>("cpuVariants"),
+    function<devices>("devices"),
     function<create_cancel>("createCancel"),
     function<load>("load"),
 };

@@ -21,6 +21,7 @@ const char* code_name(Code code) noexcept {
     case Code::kAborted: return "BANYAN_ABORTED";
     case Code::kDisposed: return "BANYAN_DISPOSED";
     case Code::kNoDevice: return "BANYAN_NO_DEVICE";
+    case Code::kDeviceFailed: return "BANYAN_DEVICE_FAILED";
     case Code::kInternal: return "BANYAN_INTERNAL";
   }
   return "BANYAN_INTERNAL";

@@ -26,6 +26,7 @@ enum class Code {
   kAborted,           // BANYAN_ABORTED
   kDisposed,          // BANYAN_DISPOSED: use after dispose
   kNoDevice,          // BANYAN_NO_DEVICE: the asked device is not there
+  kDeviceFailed,      // BANYAN_DEVICE_FAILED: the GPU reported an error; nothing on it can be used any more
   kInternal,          // BANYAN_INTERNAL: a bug in Banyan
 };
 

@@ -79,8 +79,7 @@ uint64_t available() { return kUnlimited; }
 
 uint64_t available_memory() { return available(); }
 
-void require_memory(uint64_t n_bytes, const std::string& what, const std::string& advice) {
-  const uint64_t n_available = available_memory();
+void require_memory(uint64_t n_bytes, uint64_t n_available, const std::string& what, const std::string& advice) {
   if (n_bytes <= n_available) return;
   throw Error(Code::kOutOfMemory, what + " needs " + std::to_string(n_bytes) + " bytes of memory, " + std::to_string(n_available) + " are available" +
                                       (advice.empty() ? "" : "; " + advice));

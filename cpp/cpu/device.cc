@@ -4,6 +4,7 @@
 #include <new>
 
 #include "base/error.h"
+#include "base/memory_info.h"
 #include "cpu/dispatch.h"
 #include "cpu/features.h"
 #include "cpu/threads.h"
@@ -22,6 +23,8 @@ class CpuDevice final : public Device {
     const int n = threads_.n_threads();
     return std::string("cpu (") + ops_.name + ", " + std::to_string(n) + (n == 1 ? " thread)" : " threads)");
   }
+  bool is_host() const override { return true; }
+  uint64_t available_bytes() const override { return available_memory(); }
   Stream stream() override {
     Stream stream;
     stream.ops = &ops_;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -13,13 +14,15 @@ namespace banyan {
 class Device {
  public:
   virtual ~Device() = default;
-  virtual std::string name() const = 0;        // "cpu (avx512, 2 threads)"
-  virtual Stream stream() = 0;                 // a fresh stream; valid while the device lives
-  virtual void* allocate(size_t n_bytes) = 0;  // 64-byte aligned; throws Error{kOutOfMemory} that says n_bytes
+  virtual std::string name() const = 0;          // "cpu (avx512, 2 threads)"
+  virtual bool is_host() const = 0;              // its memory is the process's own: ops read mapped files, the host reads results
+  virtual uint64_t available_bytes() const = 0;  // that allocate() could still give: a promise, not a reservation
+  virtual Stream stream() = 0;                   // a fresh stream; valid while the device lives
+  virtual void* allocate(size_t n_bytes) = 0;    // 64-byte aligned; throws Error{kOutOfMemory} that says n_bytes
   virtual void release(void* memory) noexcept = 0;
-  virtual void to_device(void* to, const void* from, size_t n_bytes) = 0;
-  virtual void to_host(void* to, const void* from, size_t n_bytes) = 0;
-  virtual void sync() = 0;  // waits for all ops; throws Error if the device failed
+  virtual void to_device(void* to, const void* from, size_t n_bytes) = 0;  // behind the ops before it; `from` is free on return
+  virtual void to_host(void* to, const void* from, size_t n_bytes) = 0;    // waits for the ops before it
+  virtual void sync() = 0;  // waits for all ops; throws Error{kDeviceFailed} if the device failed, kOutOfMemory if an op found no working memory
 };
 
 // n_threads <= 0: one per physical core, at most 64. `variant` names a kernel variant ("scalar", "avx2", ...), empty: the best
@@ -29,7 +32,11 @@ std::unique_ptr<Device> make_cpu_device(int n_threads, const std::string& varian
 // Names of the kernel variants this machine can run, best first.
 std::vector<std::string> cpu_variants_here();
 
-// Null where the build or the machine has no CUDA device.
+// Null where the build or the machine has no such CUDA device, or it is too old; cuda_obstacle says why. With the environment variable
+// BANYAN_CUDA_EXACT=1 all its arithmetic is float32, as on the CPU, without tensor cores.
 std::unique_ptr<Device> make_cuda_device(int index);
+
+// Why there is none ("this build has no CUDA", "no CUDA driver is installed", ...); empty if there is.
+std::string cuda_obstacle(int index);
 
 }  // namespace banyan

@@ -5,4 +5,6 @@ namespace banyan {
 
 std::unique_ptr<Device> make_cuda_device(int) { return nullptr; }
 
+std::string cuda_obstacle(int) { return "this build has no CUDA"; }
+
 }  // namespace banyan

@@ -35,8 +35,9 @@ struct NormArgs { float* out; const float* x; const float* weight; int n_rows, d
 // out[T, rows] (+)= x[T, cols] w[rows, cols]^T + bias. bias [rows] may be null; accumulate adds to what out holds (the residual stream).
 // With weights in a block format a backend may first round x to 8 bits per block of 32, as ggml does: d = max|x| / 127 in float32, at least 2^-126,
 // and q = x * (1 / d) to nearest even; it then multiplies d * q. So each x is off by at most d / 2 of its block, and an output by at most the sum over
-// the blocks of d / 2 * sum|w|. Whether x is rounded depends on w only, never on T: prefill and decode agree. x that is not finite makes outputs of
-// its token that are not.
+// the blocks of d / 2 * sum|w|. On the CPU whether x is rounded depends on w only, never on T: prefill and decode agree. The CUDA backend rounds nothing
+// for up to 16 tokens (32 with block formats) and with F32 weights; beyond that both operands have 16 bits, x bf16 with BF16 weights and else f16 behind
+// a power of two per token, and sums are float32 (cuda/gemm.cu). x that is not finite makes outputs of its token that are not.
 struct GemmArgs { float* out; const float* x; WeightView w; const float* bias; int n_tokens; bool accumulate; };
 
 // Rotates x[T, heads, C] in place: pair (a, b) of row t turns by positions[t] * inv_freq[m], then both are multiplied by `magnitude`
@@ -65,6 +66,8 @@ struct PlaceArgs {
 
 // out[t, h] = softmax(scale * q[t, h] . k[n, g]) v[n, g] over kv_begin[t] <= n < kv_end[t]; g = h / (H / G). An empty range gives zeros.
 // Ranges are arbitrary, but consecutive tokens mostly share kv_begin (causal rows of one node, or of the local window).
+// With F16 or Q8_0 keys a backend rounds to halves, if it likes: scale * log2(e) * q after a power of two per row, the weights e^(score - highest) and the
+// elements of Q8_0; sums and logarithms are float32. With F32 keys it does not.
 // lse[t, h] = ln(sum of e^(scale * q[t, h] . k[n, g])) over the same keys, -infinity where there are none; null: not wanted.
 struct AttendArgs {
   float* out; const float* q; KvView kv;         // [T, H, C] both

@@ -24,7 +24,7 @@ void Cache::reserve(Stream& s, int n_rows, int n_kept) {
   const int capacity = std::max(n_rows, capacity_ + std::min(capacity_ / 2, kMaxGrowth));
   const int kv_dim = upper_.kv_dim(), head_dim = upper_.config.head_dim, heads = upper_.config.n_kv_heads;
   require_memory(2 * static_cast<uint64_t>(capacity) * static_cast<uint64_t>(upper_.config.n_layers) * row_bytes(kv_dtype_, kv_dim),
-      "a cache of " + std::to_string(capacity) + " local tokens");
+      device_.available_bytes(), "a cache of " + std::to_string(capacity) + " local tokens");
   Cache fresh(device_, upper_, kv_dtype_);
   fresh.capacity_ = capacity;
   for (int i = 0; i < upper_.config.n_layers; ++i) {

@@ -132,8 +132,8 @@ class SaveJob : public DocumentJob {
         preparation_ = std::make_unique<Preparation>(*document_, chunks_);
       }
       if (preparation_->step(s)) return false;
-      writer_ =
-          std::make_unique<DocumentWriter>(path_, engine().document_shape(document_->tree), DocumentContent{chunks_, attributes_, document_->method});
+      writer_ = std::make_unique<DocumentWriter>(
+          *engine().device, path_, engine().document_shape(document_->tree), DocumentContent{chunks_, attributes_, document_->method});
       return false;
     }
     const bool is_done = writer_->step();

@@ -45,6 +45,12 @@ std::map<std::string, std::string> identity(const DocumentShape& shape) {
 
 size_t padded(size_t n_bytes) { return (n_bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
+size_t n_bytes_of(const TensorView& tensor) {
+  int64_t n = 1;
+  for (int i = 0; i < tensor.n_dims; ++i) n *= tensor.shape[static_cast<size_t>(i)];
+  return row_bytes(tensor.dtype, n);
+}
+
 std::array<std::byte, kChecksumBytes> checksum_of(const Hash& hash) {
   std::array<std::byte, kChecksumBytes> bytes{};
   const std::array<uint64_t, 2> digest = hash.digest();
@@ -54,8 +60,8 @@ std::array<std::byte, kChecksumBytes> checksum_of(const Hash& hash) {
 
 }  // namespace
 
-DocumentWriter::DocumentWriter(const std::string& path, const DocumentShape& shape, DocumentContent content)
-    : shape_(shape), content_(std::move(content)), file_(path) {
+DocumentWriter::DocumentWriter(Device& device, const std::string& path, const DocumentShape& shape, DocumentContent content)
+    : device_(device), shape_(shape), content_(std::move(content)), file_(path) {
   has_kv_.fill(!content_.chunks.empty());
   for (const auto& chunk : content_.chunks) {
     is_indexed_ = is_indexed_ && chunk->is_indexed;
@@ -128,6 +134,17 @@ void DocumentWriter::put(const void* data, size_t n_bytes) {
   hash_.update(data, n_bytes);
 }
 
+// What lies where ops read it.
+void DocumentWriter::put_from_device(const std::byte* data, size_t n_bytes) {
+  if (device_.is_host()) return put(data, n_bytes);
+  std::vector<std::byte> slice(std::min(n_bytes, kSliceBytes));
+  for (size_t at = 0; at < n_bytes; at += slice.size()) {
+    const size_t n = std::min(slice.size(), n_bytes - at);
+    device_.to_host(slice.data(), data + at, n);
+    put(slice.data(), n);
+  }
+}
+
 // What header()'s pad() put behind a tensor of n_bytes.
 void DocumentWriter::put_padding(size_t n_bytes) {
   const std::vector<std::byte> padding(padded(n_bytes) - n_bytes);
@@ -145,7 +162,7 @@ bool DocumentWriter::put_kv(uint64_t until) {
       const size_t side = next_part_ / n_chunks, n_bytes = chunk.tokens.size() * shape_.pool.row();
       const KvRows& rows = chunk.kv[next_kind_];
       const KvView view = rows.layer(shape_.pool, static_cast<int>(side / 2));
-      put(static_cast<const std::byte*>(side % 2 == 0 ? view.k : view.v) + static_cast<size_t>(rows.row) * shape_.pool.row(), n_bytes);
+      put_from_device(static_cast<const std::byte*>(side % 2 == 0 ? view.k : view.v) + static_cast<size_t>(rows.row) * shape_.pool.row(), n_bytes);
       n_done_ += n_bytes;
     }
     put_padding(kv_bytes(next_kind_));
@@ -168,7 +185,7 @@ bool DocumentWriter::step() {
     const auto& [c, node] = encoded_[next_node_++];
     const NodeSlots& slots = content_.chunks[c]->slots[static_cast<size_t>(node)];
     const size_t n_bytes = static_cast<size_t>(slots.n_slots) * shape_.slot_bytes();
-    put(slots.data, n_bytes);
+    put_from_device(slots.data, n_bytes);
     n_done_ += n_bytes;
   }
   if (next_node_ < encoded_.size()) return false;
@@ -177,7 +194,7 @@ bool DocumentWriter::step() {
   for (; next_chunk_ < content_.chunks.size() && n_done_ < until; ++next_chunk_) {
     const Chunk& chunk = *content_.chunks[next_chunk_];
     const size_t n_bytes = chunk.tokens.size() * key_bytes();
-    put(chunk.token_keys.data, n_bytes);
+    put_from_device(chunk.token_keys.data, n_bytes);
     n_done_ += n_bytes;
   }
   if (next_chunk_ < content_.chunks.size()) return false;
@@ -196,8 +213,8 @@ bool DocumentWriter::step() {
   return true;
 }
 
-DocumentReader::DocumentReader(const std::string& path, const DocumentShape& shape)
-    : tree(shape.tree), file_(std::make_shared<Safetensors>(read_safetensors(path, Code::kBadDocument))), shape_(shape) {
+DocumentReader::DocumentReader(Device& device, const std::string& path, const DocumentShape& shape)
+    : tree(shape.tree), device_(device), file_(std::make_shared<Safetensors>(read_safetensors(path, Code::kBadDocument))), shape_(shape) {
   const auto metadata = [&](const std::string& key) {
     const auto entry = file_->metadata.find(key);
     if (entry == file_->metadata.end()) fail("header entry \"" + key + "\" is missing");
@@ -220,6 +237,28 @@ DocumentReader::DocumentReader(const std::string& path, const DocumentShape& sha
   const auto* end = file_->file.bytes().data() + n_total_;
   if (checksum.shape[0] != static_cast<int64_t>(kChecksumBytes) || static_cast<const std::byte*>(checksum.data) + kChecksumBytes != end)
     fail("the checksum does not end the file");
+  if (device.is_host()) return;
+  for (const char* name : {"slots", "keys", kKvNames[0], kKvNames[1]}) {
+    const auto found = file_->tensors.find(name);
+    if (found != file_->tensors.end()) copies_[name] = std::make_shared<Buffer>(device, n_bytes_of(found->second));
+  }
+}
+
+// What of bytes [begin, end) of the file ops will read goes to the device.
+void DocumentReader::copy_slice(uint64_t begin, uint64_t end) {
+  const std::byte* file = file_->file.bytes().data();
+  for (const auto& [name, copy] : copies_) {
+    const TensorView& tensor = file_->tensors.find(name)->second;
+    const auto first = static_cast<uint64_t>(static_cast<const std::byte*>(tensor.data) - file);
+    const uint64_t from = std::max(begin, first), to = std::min<uint64_t>(end, first + n_bytes_of(tensor));
+    if (from < to) device_.to_device(copy->as<std::byte>() + (from - first), file + from, to - from);
+  }
+}
+
+DocumentReader::Placed DocumentReader::place(const char* name, const TensorView& tensor) const {
+  const auto found = copies_.find(name);
+  if (found == copies_.end()) return {static_cast<const std::byte*>(tensor.data), file_};
+  return {found->second->as<std::byte>(), found->second};
 }
 
 void DocumentReader::fail(const std::string& what) const { throw Error(Code::kBadDocument, file_->file.path() + ": " + what); }
@@ -236,6 +275,7 @@ bool DocumentReader::step() {
   const uint64_t end = n_total_ - kChecksumBytes;
   const uint64_t n = std::min<uint64_t>(kSliceBytes, end - n_done_);
   hash_.update(bytes.data() + n_done_, n);
+  copy_slice(n_done_, n_done_ + n);
   n_done_ += n;
   if (n_done_ < end) return false;
   const auto expected = checksum_of(hash_);
@@ -263,19 +303,20 @@ DocumentContent DocumentReader::take() {
   }
   if (!method.empty() && !content.method) fail("header entry \"method\" is unknown");
   const size_t key_bytes = is_indexed ? shape_.key_bytes() : 0;
-  std::array<std::byte*, kKvKinds> slabs{};
+  std::array<Placed, kKvKinds> slabs{};
   for (size_t kind = 0; kind < kKvKinds; ++kind) {
     const auto found = file_->tensors.find(kKvNames[kind]);
     if (found == file_->tensors.end()) continue;
     const TensorView& kv = tensor(kKvNames[kind], DType::kU8, 1);
     if (static_cast<size_t>(kv.shape[0]) != static_cast<size_t>(tokens.shape[0]) * shape_.pool.token_bytes())
       fail(std::string("tensor ") + kKvNames[kind] + " has another size");
-    slabs[kind] = const_cast<std::byte*>(static_cast<const std::byte*>(kv.data));  // nobody writes into a finished chunk
+    slabs[kind] = place(kKvNames[kind], kv);
   }
   const size_t row = static_cast<size_t>(shape_.dim) * sizeof(float);
   if (vectors.shape[1] != shape_.dim || nodes.shape[1] != 3) fail("tensor vectors or nodes has another width");
   if (row_bytes(shape_.kv_dtype, keys.shape[0]) != static_cast<size_t>(tokens.shape[0]) * key_bytes) fail("tensor keys has another size");
-  const auto* next_key = static_cast<const std::byte*>(keys.data);
+  const Placed placed_keys = place("keys", keys);
+  const std::byte* next_key = placed_keys.data;
   size_t next_vector = 0;
   for (int64_t begin = 0; begin < tokens.shape[0]; begin += tree.chunk_size) {
     std::vector<int32_t> chunk_ids(static_cast<size_t>(std::min<int64_t>(tree.chunk_size, tokens.shape[0] - begin)));
@@ -286,15 +327,19 @@ DocumentContent DocumentReader::take() {
     chunk->vectors.resize(count * static_cast<size_t>(shape_.dim));
     if (count > 0) std::memcpy(chunk->vectors.data(), static_cast<const std::byte*>(vectors.data) + next_vector * row, count * row);
     next_vector += count;
-    if (is_indexed) chunk->token_keys = {next_key, file_};
+    if (is_indexed) chunk->token_keys = {next_key, placed_keys.owner};
     next_key += chunk->tokens.size() * key_bytes;
     chunk->is_indexed = is_indexed;
     for (size_t kind = 0; kind < kKvKinds; ++kind) {
-      if (slabs[kind] != nullptr) chunk->set_rows(static_cast<KvKind>(kind), {slabs[kind], tokens.shape[0], static_cast<int32_t>(begin), file_});
+      const auto& [slab, owner] = slabs[kind];
+      if (slab == nullptr) continue;
+      // Nobody writes into a finished chunk.
+      chunk->set_rows(static_cast<KvKind>(kind), {const_cast<std::byte*>(slab), tokens.shape[0], static_cast<int32_t>(begin), owner});
     }
     content.chunks.push_back(std::move(chunk));
   }
-  const auto* next = static_cast<const std::byte*>(slots.data);
+  const Placed placed_slots = place("slots", slots);
+  const std::byte* next = placed_slots.data;
   const std::byte* end = next + row_bytes(shape_.kv_dtype, slots.shape[0]);
   for (int64_t i = 0; i < nodes.shape[0]; ++i) {
     std::array<int32_t, 3> entry{};
@@ -308,7 +353,7 @@ DocumentContent DocumentReader::take() {
     const size_t n_bytes = static_cast<size_t>(n_slots) * shape_.slot_bytes();
     if (n_bytes > static_cast<size_t>(end - next)) fail("tensor slots is too short");
     if (chunk.slots[static_cast<size_t>(node)].data != nullptr) fail("tensor nodes names a node twice");
-    chunk.set_slots(node, {next, n_slots, file_});
+    chunk.set_slots(node, {next, n_slots, placed_slots.owner});
     next += n_bytes;
   }
   for (const auto& chunk : content.chunks) {

@@ -16,6 +16,7 @@
 
 #include "base/hash.h"
 #include "base/output_file.h"
+#include "device/buffer.h"
 #include "engine/chunk.h"
 #include "model/safetensors.h"
 
@@ -40,7 +41,7 @@ struct DocumentContent {
 
 class DocumentWriter {
  public:
-  DocumentWriter(const std::string& path, const DocumentShape& shape, DocumentContent content);
+  DocumentWriter(Device& device, const std::string& path, const DocumentShape& shape, DocumentContent content);
   // Writes the next few megabytes; true when the file is in place. Throws kIo; then no file was changed.
   bool step();
   uint64_t n_done() const { return n_done_; }
@@ -48,11 +49,13 @@ class DocumentWriter {
 
  private:
   void put(const void* data, size_t n_bytes);
+  void put_from_device(const std::byte* data, size_t n_bytes);
   void put_padding(size_t n_bytes);
   std::string header() const;
   bool put_kv(uint64_t until);
   size_t kv_bytes(size_t kind) const { return has_kv_[kind] ? tokens_.size() * shape_.pool.token_bytes() : 0; }
   size_t key_bytes() const { return is_indexed_ ? shape_.key_bytes() : 0; }
+  Device& device_;
   const DocumentShape shape_;
   const DocumentContent content_;
   OutputFile file_;
@@ -70,12 +73,12 @@ class DocumentWriter {
 class DocumentReader {
  public:
   // Throws kFileNotFound, kIo, kBadDocument (torn or damaged), kModelMismatch (names what differs).
-  DocumentReader(const std::string& path, const DocumentShape& shape);
+  DocumentReader(Device& device, const std::string& path, const DocumentShape& shape);
   // Checks the next few megabytes; true when all is read. Throws kBadDocument.
   bool step();
   uint64_t n_done() const { return n_done_; }
   uint64_t n_total() const { return n_total_; }
-  // After the last step. Slots point into the mapped file.
+  // After the last step. Slots, keys and whole chunks point into the mapped file, or into copies on a device that cannot read it.
   DocumentContent take();
 
   TreeConfig tree;  // the model's, with the document's chunk size
@@ -83,7 +86,16 @@ class DocumentReader {
  private:
   const TensorView& tensor(const char* name, DType dtype, int n_dims) const;
   [[noreturn]] void fail(const std::string& what) const;
+  void copy_slice(uint64_t begin, uint64_t end);
+  // Where ops read a tensor that they use, and what keeps it.
+  struct Placed {
+    const std::byte* data;
+    std::shared_ptr<const void> owner;
+  };
+  Placed place(const char* name, const TensorView& tensor) const;
+  Device& device_;
   std::shared_ptr<Safetensors> file_;
+  std::map<std::string, std::shared_ptr<Buffer>> copies_;  // by tensor; empty where the device reads mapped files
   DocumentShape shape_;
   Hash hash_;
   uint64_t n_done_ = 0, n_total_ = 0;

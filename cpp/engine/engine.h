@@ -29,7 +29,8 @@ struct Engine {
 
   const std::unique_ptr<ModelFiles> files;
   const std::unique_ptr<Device> device;
-  const TreeConfig tree;  // the adapter's, with the options' overrides
+  const std::vector<Buffer> weights;  // copies of the files' tensors, where the device cannot read those
+  const TreeConfig tree;              // the adapter's, with the options' overrides
   const DType kv_dtype;
   const Decoder upper, lower;
   const KvShape kv_shape, pool_shape;  // of local caches; of whole chunks

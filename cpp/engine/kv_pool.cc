@@ -53,7 +53,7 @@ void KvPool::require(size_t n_pages) const {
   }
   if (n_pages <= n_free) return;
   const uint64_t most = std::numeric_limits<uint64_t>::max() / state_->page_bytes;  // what is more is more than enough
-  require_memory(std::min<uint64_t>(n_pages - n_free, most) * state_->page_bytes,
+  require_memory(std::min<uint64_t>(n_pages - n_free, most) * state_->page_bytes, state_->device.available_bytes(),
       "keeping the keys and values of " + std::to_string(n_pages) + " chunks", "a scratch file (kvDirectory) or 8 bits (poolType) need less");
 }
 

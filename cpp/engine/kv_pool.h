@@ -33,7 +33,7 @@ struct KvRows {
 
 // Where pools lie.
 struct KvPlace {
-  std::string directory;  // empty: memory; else a scratch file there
+  std::string directory;  // empty: memory; else a scratch file there, for a device that reads mapped files
 };
 
 class KvPool {

@@ -1,47 +1,12 @@
 // model: loading, and the objects that hang from a model.
 #include <algorithm>
 
+#include "engine/place_weights.h"
 #include "engine/session.h"
 
 namespace banyan {
 
 namespace {
-
-// Touches every page so that loading, not the first answer, waits for the disk. 16 MiB between looks at the flag: under 100 ms even from a slow
-// disk.
-void warm_up(const ModelFiles& files, const LoadOptions& options) {
-  constexpr uint64_t kPage = 4096, kSlice = uint64_t{16} << 20;
-  std::vector<std::pair<const std::byte*, uint64_t>> parts;
-  const auto add = [&](const WeightView& w) {
-    if (w) parts.emplace_back(static_cast<const std::byte*>(w.data), row_bytes(w.dtype, w.cols) * static_cast<uint64_t>(w.rows));
-  };
-  const auto add_decoder = [&](const DecoderWeights& weights) {
-    add(weights.embedding);
-    for (const LayerWeights& layer : weights.layers) {
-      for (const WeightView* w : {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down}) add(*w);
-    }
-    add(weights.head);
-  };
-  add_decoder(files.upper);
-  for (const CandidateWeights& layer : files.candidates) {
-    for (const WeightView* w : {&layer.q, &layer.k, &layer.v, &layer.o}) add(*w);
-  }
-  if (!files.is_lower_shared) add_decoder(files.lower);
-  uint64_t total = 0, done = 0;
-  for (const auto& [data, n_bytes] : parts) total += n_bytes;
-  volatile std::byte sink{};
-  for (const auto& [data, n_bytes] : parts) {
-    for (uint64_t at = 0; at < n_bytes; at += kPage) {
-      sink = data[at];
-      done += std::min(kPage, n_bytes - at);
-      if (done % kSlice >= kPage) continue;
-      if (options.cancel && *options.cancel) throw Error(Code::kAborted, "aborted");
-      if (options.on_progress) options.on_progress(done, total);
-    }
-  }
-  (void)sink;
-  if (options.on_progress) options.on_progress(total, total);
-}
 
 TreeConfig with_overrides(TreeConfig tree, const LoadOptions& options) {
   if (options.semantics) tree.semantics = *options.semantics;
@@ -59,7 +24,7 @@ std::unique_ptr<Device> make_device(const LoadOptions& options, std::string* rea
   }
   if (options.device != "cpu") {
     if (auto device = make_cuda_device(0)) return device;
-    *reason = "this build or machine has no CUDA device";
+    *reason = cuda_obstacle(0);
     if (options.device == "cuda") throw Error(Code::kNoDevice, "device cuda was asked for, but " + *reason);
   }
   return make_cpu_device(options.n_threads, options.cpu_variant);
@@ -77,7 +42,7 @@ class OpenJob : public Job {
 
   bool step() override {
     if (!reader_) {
-      reader_ = std::make_unique<DocumentReader>(path_, engine_->document_shape(engine_->tree));
+      reader_ = std::make_unique<DocumentReader>(*engine_->device, path_, engine_->document_shape(engine_->tree));
       return false;
     }
     if (!reader_->step()) {
@@ -137,6 +102,7 @@ class ModelState : public Model {
 Engine::Engine(std::unique_ptr<ModelFiles> files_in, std::unique_ptr<Device> device_in, const LoadOptions& options)
     : files(std::move(files_in)),
       device(std::move(device_in)),
+      weights(place_weights(*files, *device, options)),
       tree(with_overrides(files->tree, options)),
       kv_dtype(options.kv_dtype),
       upper(*device, files->upper_config, files->upper),
@@ -152,6 +118,8 @@ Engine::Engine(std::unique_ptr<ModelFiles> files_in, std::unique_ptr<Device> dev
   if (pool_shape.dtype == DType::kQ8_0 && pool_shape.head_dim % traits(DType::kQ8_0).block_size != 0)
     throw Error(Code::kInvalidArgument,
         "8-bit keys and values need a head size that is a multiple of 32; this model's is " + std::to_string(pool_shape.head_dim));
+  if (!device->is_host() && !kv_place.directory.empty())
+    throw Error(Code::kInvalidArgument, device->name() + " cannot read keys and values from scratch files: leave kvDirectory out or take device cpu");
   if (has_adapter()) check_chunk_size(tree.chunk_size, tree);
   info.upper = files->upper_config;
   info.tree = tree;
@@ -182,10 +150,16 @@ std::shared_ptr<Model> Model::load(LoadOptions options) {
   std::unique_ptr<Device> device = make_device(options, &reason);
   std::unique_ptr<ModelFiles> files = ModelFiles::open(options.paths);
   if (options.cancel && *options.cancel) throw Error(Code::kAborted, "aborted");
-  warm_up(*files, options);
   auto engine = std::make_shared<Engine>(std::move(files), std::move(device), options);
   engine->info.device_reason = reason;
   return std::make_shared<ModelState>(std::move(engine));
+}
+
+DevicesHere devices_here() {
+  DevicesHere here{make_cpu_device(0, "")->name(), "", ""};
+  if (const auto cuda = make_cuda_device(0)) here.cuda = cuda->name();
+  else here.cuda_obstacle = cuda_obstacle(0);
+  return here;
 }
 
 const char* version() { return BANYAN_VERSION; }

@@ -58,6 +58,7 @@ export type AskFlags = ModelFlags & GenerationFlags & SessionFlags & { question:
 export type ChatFlags = ModelFlags & GenerationFlags & SessionFlags;
 export type CompressFlags = ModelFlags & Pick<MethodFlags, 'method'> & { output: string; eager?: boolean };
 export type InspectFlags = { json?: boolean };
+export type DoctorFlags = { json?: boolean };
 export type DemoFlags = ModelFlags & GenerationFlags & { question?: string; plant: boolean };
 
 export function addModelOptions(command: Command): Command {

@@ -10,6 +10,7 @@ import {
   type ChatFlags,
   type CompressFlags,
   type DemoFlags,
+  type DoctorFlags,
   type InspectFlags,
 } from './options.js';
 import { readPackage } from './models.js';
@@ -17,6 +18,7 @@ import { ask } from './ask.js';
 import { chat } from './chat.js';
 import { compress } from './compress.js';
 import { demo } from './demo.js';
+import { doctor } from './doctor.js';
 import { addEvalCommand } from './eval/command.js';
 import { inspect } from './inspect.js';
 
@@ -54,6 +56,12 @@ export function createProgram(): Command {
     .argument('<path>', 'GGUF file, model directory, adapter directory or .banyan file')
     .option('--json', 'print JSON, and nothing else, on the standard output')
     .action((path: string, flags: InspectFlags) => inspect(path, flags));
+
+  program
+    .command('doctor')
+    .description('what Banyan can use on this machine: processor and GPU, or why not')
+    .option('--json', 'print JSON, and nothing else, on the standard output')
+    .action((flags: DoctorFlags) => doctor(flags));
 
   const showing = program.command('demo').description('read a long text with the demo model and show what happened');
   showing.argument('[files...]', "texts to read (default: the documentation of this computer's npm)");

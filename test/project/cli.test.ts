@@ -50,7 +50,7 @@ describe('usage', () => {
     expect(await banyan(['--version'])).toMatchObject({ code: 0, out: expect.stringMatching(/^\d+\.\d+\.\d+\n$/) });
     const help = await banyan(['--help']);
     expect(help.code).toBe(0);
-    for (const command of ['ask', 'chat', 'compress', 'inspect', 'demo']) expect(help.out).toContain(command);
+    for (const command of ['ask', 'chat', 'compress', 'inspect', 'doctor', 'demo']) expect(help.out).toContain(command);
   });
   test.each([
     [['frobnicate']],
@@ -71,6 +71,16 @@ describe('usage', () => {
     expect(ended.code).toBe(2);
     expect(ended.out).toBe('');
     expect(ended.err).toMatch(/^banyan: /);
+  });
+});
+
+describe('doctor', () => {
+  test('names the devices, or says why there is none', async () => {
+    const shown = await banyan(['doctor']);
+    expect(shown.code, shown.err).toBe(0);
+    expect(shown.out).toMatch(/^banyan +\d+\.\d+\.\d+ .*\nnode .*\ncpu +cpu \(.+ threads?\); .*\ncuda +(cuda \(|not used: \S)/);
+    const facts = JSON.parse((await banyan(['doctor', '--json'])).out) as { cuda: string | null; cudaObstacle: string };
+    expect(facts.cuda === null).toBe(facts.cudaObstacle !== '');
   });
 });
 

@@ -130,11 +130,11 @@ TEST(memory_is_counted) {
   Run run;
   const uint64_t available = available_memory();
   run.check(available > (1u << 20), "some memory is available: " + std::to_string(available));
-  require_memory(0, "nothing");
-  require_memory(1 << 16, "a little");
+  require_memory(0, available, "nothing");
+  require_memory(1 << 16, available, "a little");
   const uint64_t wanted = UINT64_MAX / 2;
   for (const std::string& advice : {std::string(), std::string("take less")}) {
-    const std::string text = message_of([&] { require_memory(wanted, "reading this", advice); }, Code::kOutOfMemory);
+    const std::string text = message_of([&] { require_memory(wanted, available_memory(), "reading this", advice); }, Code::kOutOfMemory);
     run.check(text.rfind("reading this", 0) == 0, "the message begins with what needs it: " + text);
     run.check(text.find(std::to_string(wanted)) != std::string::npos, "it has the needed bytes: " + text);
     run.check(advice.empty() ? text.find(';') == std::string::npos : text.find(advice) != std::string::npos, "advice: " + text);

@@ -192,8 +192,14 @@ TEST(methods_places) {
         Code::kInvalidArgument, [&] { load(toy, layout, in_8_bits); }, "8 bits with heads of 6");
     run.check(load(Toy(wide), layout, in_8_bits)->info().pool_dtype == DType::kQ8_0, "8 bits with heads of 32");
   }
+  const auto in_directory = [](LoadOptions& options) { options.kv_directory = "/nowhere/at/all"; };
+  if (!is_test_device_host()) {
+    run.throws(
+        Code::kInvalidArgument, [&] { load(toy, Layout::kFocus, in_directory); }, "scratch files for a device that cannot read them");
+    return;
+  }
   for (const Method method : {Method::kFocus, Method::kParallel}) {
-    const auto model = load(toy, Layout::kFocus, [](LoadOptions& options) { options.kv_directory = "/nowhere/at/all"; });
+    const auto model = load(toy, Layout::kFocus, in_directory);
     const std::string name = name_of(method);
     const auto document = model->create_document({16, method, {}});
     const Ending ending = try_append(*document, text_of(40, toy.spec.vocab, 1));

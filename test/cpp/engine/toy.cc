@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <functional>
@@ -246,10 +247,24 @@ std::vector<std::string> TempDir::names() const {
   return names;
 }
 
+std::string test_device() {
+  const char* name = std::getenv("BANYAN_TEST_DEVICE");
+  return name != nullptr && *name != '\0' ? name : "cpu";
+}
+
+std::unique_ptr<Device> make_test_device() {
+  if (test_device() == "cpu") return make_cpu_device(2, "");
+  auto device = make_cuda_device(0);
+  if (device == nullptr) throw Error(Code::kNoDevice, cuda_obstacle(0));
+  return device;
+}
+
+bool is_test_device_host() { return make_test_device()->is_host(); }
+
 LoadOptions toy_options(const LoadPaths& paths, DType kv_dtype) {
   LoadOptions options;
   options.paths = paths;
-  options.device = "cpu";
+  options.device = test_device();
   options.n_threads = 2;
   options.kv_dtype = kv_dtype;
   return options;
@@ -261,7 +276,7 @@ std::shared_ptr<Model> load_toy(const Toy& toy, Layout layout, DType kv_dtype) {
 }
 
 std::shared_ptr<Engine> make_engine(const Toy& toy, DType kv_dtype) {
-  return std::make_shared<Engine>(std::make_unique<ToyFiles>(toy), make_cpu_device(2, ""), toy_options({}, kv_dtype));
+  return std::make_shared<Engine>(std::make_unique<ToyFiles>(toy), make_test_device(), toy_options({}, kv_dtype));
 }
 
 std::string read_bytes(const std::string& path) {

@@ -113,7 +113,12 @@ LoadPaths write_toy(const Toy& toy, const std::string& directory, Layout layout)
 // The same, the base as a GGUF file with interleaved pairs; family llama, layouts with our adapters or none.
 LoadPaths write_gguf_toy(const Toy& toy, const std::string& directory, Layout layout);
 
-// CPU, two threads, unless changed.
+// What the environment variable BANYAN_TEST_DEVICE names: "cpu" (default) or "cuda".
+std::string test_device();
+std::unique_ptr<Device> make_test_device();
+bool is_test_device_host();  // whether it reads mapped files
+
+// That device, two threads, unless changed.
 LoadOptions toy_options(const LoadPaths& paths, DType kv_dtype = DType::kF32);
 std::shared_ptr<Model> load_toy(const Toy& toy, Layout layout = Layout::kAdapter, DType kv_dtype = DType::kF32);
 

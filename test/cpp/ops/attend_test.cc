@@ -1,11 +1,17 @@
 // attend and inject against float64.
 #include <algorithm>
+#include <cstring>
+#include <iterator>
 #include <map>
 
+#include "attention.h"
 #include "cases.h"
 #include "check.h"
 #include "data.h"
 #include "reference.h"
+#ifdef BANYAN_TEST_CUDA
+#include "cuda/attend.h"
+#endif
 
 namespace banyan::test {
 namespace {
@@ -69,60 +75,156 @@ void make_ranges(Random& random, const AttendCase& c, std::vector<int32_t>& begi
   }
 }
 
-struct Expected {
-  Attention<double> oracle;
-  Attention<float> naive;
+// Errors of naive code.
+struct Errors {
+  double out = 0, lse = 0;
 };
 
+struct Expected {
+  Attention<double> oracle;
+  std::map<Rounding, Errors> naive;
+};
+
+// Roundings may cancel in few rows: the error of naive code that rounds to halves is taken over at least so many, with other queries for the same keys.
+constexpr int kNaiveRows = 64;
+
+Errors naive_errors(AttendArgs args, const Cache& cache, Rounding rounding, const Attention<double>& oracle) {
+  const int n_rows = std::max(1, args.n_tokens * args.n_heads), n_rounds = rounding == Rounding::kNone ? 1 : (kNaiveRows + n_rows - 1) / n_rows;
+  Errors errors;
+  std::vector<float> q;
+  for (int round = 0; round < n_rounds; ++round) {
+    if (round > 0) {
+      Random random(static_cast<uint64_t>(1000 + round));
+      q = random.floats(oracle.out.size(), 3.0f);
+      args.q = q.data();
+    }
+    const Attention<double> exact = round == 0 ? oracle : attend<double>(args, cache.keys, cache.values);
+    const Attention<float> naive = naive_attention(args, cache.keys, cache.values, rounding);
+    errors.out = std::max(errors.out, largest_difference(naive.out, exact.out));
+    errors.lse = std::max(errors.lse, largest_finite_difference(naive.lse, exact.lse));
+  }
+  return errors;
+}
+
+// How a run computes the op: as it is, or by a path that a test chose.
+struct Way {
+  std::string name;
+  Rounding (*rounding)(const Run&, DType);
+};
+const Way kAsItIs{"", rounding_of};
+
 // Runs `op`, compares with the reference of `args` and with the same case under another number of threads.
-template <class Op> void check_case(Run& run, const std::string& what, AttendArgs args, const Cache& cache, bool has_lse, Op op) {
+template <class Op> void check_case(Run& run, const Way& way, const std::string& what, AttendArgs args, const Cache& cache, bool has_lse, Op op) {
   static std::map<std::string, Expected> expected;
   static std::map<std::string, std::vector<float>> outputs;
-  if (expected.find(what) == expected.end()) {
-    expected[what] = {attend<double>(args, cache.keys, cache.values), attend<float>(args, cache.keys, cache.values)};
-  }
-  const auto& [oracle, naive] = expected[what];
+  Expected& e = expected[what];
+  if (e.naive.empty()) e.oracle = attend<double>(args, cache.keys, cache.values);
+  const Rounding rounding = way.rounding(run, args.kv.dtype);
+  const Attention<double>& oracle = e.oracle;
+  if (e.naive.find(rounding) == e.naive.end()) e.naive[rounding] = naive_errors(args, cache, rounding, oracle);
+  const Errors& naive = e.naive[rounding];
   std::vector<float> out(oracle.out.size(), NAN), lse(oracle.lse.size(), NAN);
   args.out = out.data();
   if (has_lse) args.lse = lse.data();
   op(args);
-  run.check_near(out, oracle.out, naive.out, what);
-  if (has_lse) run.check_logarithms(lse, oracle.lse, naive.lse, what + ", lse");
-  std::vector<float>& first = outputs[run.stream.ops->name + what];
+  run.check_near(out, oracle.out, naive.out, way.name + what);
+  if (has_lse) run.check_logarithms(lse, oracle.lse, naive.lse, way.name + what + ", lse");
+  std::vector<float>& first = outputs[run.stream.ops->name + way.name + what];
   if (first.empty()) first = out;
   else run.check(first == out, what + ": depends on the number of threads");
 }
+
+// Rows of keys and values that no token sees become NaN.
+void spoil_unseen(Cache& cache, const AttendCase& c, const std::vector<int32_t>& begin, const std::vector<int32_t>& end) {
+  for (int n = 0; n < c.keys; ++n) {
+    bool is_seen = false;
+    for (size_t t = 0; t < begin.size(); ++t) is_seen = is_seen || (begin[t] <= n && n < end[t]);
+    if (is_seen) continue;
+    for (int g = 0; g < c.kv_heads; ++g) {
+      const size_t at = row_bytes(c.dtype, n * cache.view.row_stride + g * cache.view.head_stride), n_bytes = row_bytes(c.dtype, c.head_dim);
+      std::memset(cache.k.data() + at, 0xFF, n_bytes);
+      std::memset(cache.v.data() + at, 0xFF, n_bytes);
+    }
+  }
+}
+
+// Case `i`; what nobody sees is spoiled in every second one.
+void check_attend(Run& run, const Way& way, const AttendCase& c, int i) {
+  Random random(static_cast<uint64_t>(i));
+  Cache cache = make_cache(random, c.dtype, c.keys, c.kv_heads, c.head_dim, c.is_head_major, c.spread);
+  const std::vector<float> q = random.floats(static_cast<size_t>(c.tokens * c.heads * c.head_dim), 3.0f);
+  std::vector<int32_t> begin, end;
+  make_ranges(random, c, begin, end);
+  if (i % 2 == 0) spoil_unseen(cache, c, begin, end);
+  const float scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim));
+  const AttendArgs args{nullptr, q.data(), cache.view, begin.data(), end.data(), c.tokens, c.heads, c.kv_heads, c.head_dim, scale};
+  const std::string what = "attend " + std::to_string(i) + " T=" + std::to_string(c.tokens) + " H=" + std::to_string(c.heads) +
+                           " G=" + std::to_string(c.kv_heads) + " C=" + std::to_string(c.head_dim) + " N=" + std::to_string(c.keys);
+  check_case(run, way, what, args, cache, i % 5 != 0, [&run](const AttendArgs& a) { run.attend(a, 0); });
+}
+
+void check_inject(Run& run, const Way& way, const InjectCase& c, int i) {
+  Random random(static_cast<uint64_t>(i));
+  const Cache cache = make_cache(random, c.dtype, c.slots, c.kv_heads, c.head_dim, true, 1.0f);
+  const std::vector<float> q = random.floats(static_cast<size_t>(c.tokens * c.heads * c.head_dim), 3.0f);
+  const std::vector<int32_t> begin(static_cast<size_t>(c.tokens), 0), end(static_cast<size_t>(c.tokens), c.slots);
+  const float scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim));
+  const AttendArgs args{nullptr, q.data(), cache.view, begin.data(), end.data(), c.tokens, c.heads, c.kv_heads, c.head_dim, scale};
+  check_case(run, way, "inject " + std::to_string(i), args, cache, false, [&run, &c](const AttendArgs& a) {
+    run.inject({a.out, a.q, a.kv, c.slots, a.n_tokens, a.n_heads, a.n_kv_heads, a.head_dim, a.scale});
+  });
+}
+
+#ifdef BANYAN_TEST_CUDA
+
+cuda::AttendChoice chosen;
+void attend_as_chosen(Stream& stream, const AttendArgs& args) { cuda::attend_by(stream, args, 0, chosen); }
+void inject_as_chosen(Stream& stream, const InjectArgs& a) {
+  cuda::attend_by(stream, {a.out, a.q, a.kv, nullptr, nullptr, a.n_tokens, a.n_heads, a.n_kv_heads, a.head_dim, a.scale}, a.n_slots, chosen);
+}
+
+// Calls `check` with the ops of `run` replaced by every path in turn; cases differ in the number of splits, which changes roundings only.
+template <class Check> void check_paths(Run& run, int i, Check check) {
+  const Ops* ops = run.stream.ops;
+  Ops by_choice = *ops;
+  by_choice.attend = attend_as_chosen;
+  by_choice.inject = inject_as_chosen;
+  constexpr int kSplits[] = {0, 1, 2, 3, 7};
+  const Way ways[] = {
+      {"by split, ", [](const Run&, DType) { return Rounding::kTwoHalves; }},
+      {"by mma, ", [](const Run&, DType) { return Rounding::kHalf; }},
+      {"exactly, ", [](const Run&, DType) { return Rounding::kNone; }},
+  };
+  constexpr cuda::AttendPath kPaths[] = {cuda::AttendPath::kSplit, cuda::AttendPath::kMma, cuda::AttendPath::kExact};
+  run.stream.ops = &by_choice;
+  for (size_t path = 0; path < std::size(ways); ++path) {
+    chosen = {kPaths[path], kSplits[(static_cast<size_t>(i) + path) % std::size(kSplits)]};
+    check(ways[path]);
+  }
+  run.stream.ops = ops;
+}
+
+#endif
 
 }  // namespace
 
 void attend_suite(Run& run) {
   int i = 0;
   for (const AttendCase& c : attend_cases()) {
-    Random random(static_cast<uint64_t>(++i));
-    const Cache cache = make_cache(random, c.dtype, c.keys, c.kv_heads, c.head_dim, c.is_head_major, c.spread);
-    const std::vector<float> q = random.floats(static_cast<size_t>(c.tokens * c.heads * c.head_dim), 3.0f);
-    std::vector<int32_t> begin, end;
-    make_ranges(random, c, begin, end);
-    const float scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim));
-    const AttendArgs args{nullptr, q.data(), cache.view, begin.data(), end.data(), c.tokens, c.heads, c.kv_heads, c.head_dim, scale};
-    const std::string what = "attend " + std::to_string(i) + " T=" + std::to_string(c.tokens) + " H=" + std::to_string(c.heads) +
-                             " G=" + std::to_string(c.kv_heads) + " C=" + std::to_string(c.head_dim) + " N=" + std::to_string(c.keys);
-    check_case(run, what, args, cache, i % 5 != 0, [&run](const AttendArgs& a) { attend(run.stream, a, 0); });
+    check_attend(run, kAsItIs, c, ++i);
+#ifdef BANYAN_TEST_CUDA
+    if (rounding_of(run, c.dtype) != Rounding::kNone) check_paths(run, i, [&](const Way& way) { check_attend(run, way, c, i); });
+#endif
   }
 }
 
 void inject_suite(Run& run) {
   int i = 0;
   for (const InjectCase& c : kInjectCases) {
-    Random random(static_cast<uint64_t>(++i));
-    const Cache cache = make_cache(random, c.dtype, c.slots, c.kv_heads, c.head_dim, true, 1.0f);
-    const std::vector<float> q = random.floats(static_cast<size_t>(c.tokens * c.heads * c.head_dim), 3.0f);
-    const std::vector<int32_t> begin(static_cast<size_t>(c.tokens), 0), end(static_cast<size_t>(c.tokens), c.slots);
-    const float scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim));
-    const AttendArgs args{nullptr, q.data(), cache.view, begin.data(), end.data(), c.tokens, c.heads, c.kv_heads, c.head_dim, scale};
-    check_case(run, "inject " + std::to_string(i), args, cache, false, [&run, &c](const AttendArgs& a) {
-      inject(run.stream, {a.out, a.q, a.kv, c.slots, a.n_tokens, a.n_heads, a.n_kv_heads, a.head_dim, a.scale});
-    });
+    check_inject(run, kAsItIs, c, ++i);
+#ifdef BANYAN_TEST_CUDA
+    if (rounding_of(run, c.dtype) != Rounding::kNone) check_paths(run, i, [&](const Way& way) { check_inject(run, way, c, i); });
+#endif
   }
 }
 

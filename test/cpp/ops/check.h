@@ -1,16 +1,20 @@
-// check: the harness. A suite is a function; it runs once for every variant this machine has and for 1, 2 and 3 threads, and counts its checks.
+// check: the harness. A suite is a function; it runs once for every variant this machine has and for 1, 2 and 3 threads, then on the CUDA device
+// (a real one or the emulated one) if the build has one, and counts its checks. Suites call ops through Run, with arguments in host memory.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "cpu/dispatch.h"
 #include "cpu/threads.h"
+#include "device/device.h"
 #include "device/ops.h"
+#include "on_device.h"
 
 namespace banyan::test {
 
@@ -35,16 +39,27 @@ inline double largest_difference(const std::vector<float>& a, const std::vector<
   return largest;
 }
 
+// The same over those that are not -infinity.
+inline double largest_finite_difference(std::vector<float> a, std::vector<double> b) {
+  for (size_t i = 0; i < b.size(); ++i) {
+    if (b[i] != -INFINITY) continue;
+    a[i] = 0;
+    b[i] = 0;
+  }
+  return largest_difference(a, b);
+}
+
 // One run of a suite: where it runs and what it has found.
 struct Run {
   Stream stream;
-  std::string place;  // "avx2, 3 threads"
+  Device* device = nullptr;  // null: memory is host memory
+  std::string where;         // "avx2, 3 threads"
   Tally tally;
   double worst = 0;  // largest error / tolerance seen
 
   void check(bool is_right, const std::string& what) {
     ++(is_right ? tally.passed : tally.failed);
-    if (!is_right && tally.failed <= 5) std::printf("  FAILED (%s): %s\n", place.c_str(), what.c_str());
+    if (!is_right && tally.failed <= 5) std::printf("  FAILED (%s): %s\n", where.c_str(), what.c_str());
   }
 
   void check_near(const std::vector<float>& out, const std::vector<double>& oracle, double naive_error, const std::string& what) {
@@ -58,22 +73,58 @@ struct Run {
     check_near(out, oracle, largest_difference(naive, oracle), what);
   }
   // The same for logarithms, of which some are -infinity: exactly those must be.
-  void check_logarithms(std::vector<float> out, std::vector<double> oracle, std::vector<float> naive, const std::string& what) {
+  void check_logarithms(std::vector<float> out, std::vector<double> oracle, double naive_error, const std::string& what) {
     bool is_right = true;
     for (size_t i = 0; i < oracle.size(); ++i) {
       is_right = is_right && (out[i] == -INFINITY) == (oracle[i] == -INFINITY);
       if (oracle[i] != -INFINITY) continue;
-      out[i] = naive[i] = 0;
+      out[i] = 0;
       oracle[i] = 0;
     }
     check(is_right, what + ": -infinity where something counts, or the reverse");
-    check_near(out, oracle, naive, what);
+    check_near(out, oracle, naive_error, what);
+  }
+  void check_logarithms(const std::vector<float>& out, const std::vector<double>& oracle, const std::vector<float>& naive, const std::string& what) {
+    check_logarithms(out, oracle, largest_finite_difference(naive, oracle), what);
+  }
+
+  // The ops.
+  void embed(const EmbedArgs& args) { call(args, banyan::embed, &OnDevice::embed); }
+  void norm(const NormArgs& args) { call(args, banyan::norm, &OnDevice::norm); }
+  void gemm(const GemmArgs& args) { call(args, banyan::gemm, &OnDevice::gemm); }
+  void rope(const RopeArgs& args) { call(args, banyan::rope, &OnDevice::rope); }
+  void store(const StoreArgs& args) { call(args, banyan::store, &OnDevice::store); }
+  void place(const PlaceArgs& args) { call(args, banyan::place, &OnDevice::place); }
+  void attend(const AttendArgs& args, uint64_t n_pairs) {
+    if (device != nullptr) OnDevice(*device, stream).attend(args, n_pairs);
+    else banyan::attend(stream, args, n_pairs);
+  }
+  void inject(const InjectArgs& args) { call(args, banyan::inject, &OnDevice::inject); }
+  void merge(const MergeArgs& args) { call(args, banyan::merge, &OnDevice::merge); }
+  void gather(const GatherArgs& args) { call(args, banyan::gather, &OnDevice::gather); }
+  void pool(const PoolArgs& args) { call(args, banyan::pool, &OnDevice::pool); }
+  void swiglu(const SwigluArgs& args) { call(args, banyan::swiglu, &OnDevice::swiglu); }
+
+ private:
+  template <class Args> void call(const Args& args, void (*op)(Stream&, const Args&), void (OnDevice::*on_device)(Args)) {
+    if (device != nullptr) (OnDevice(*device, stream).*on_device)(args);
+    else op(stream, args);
   }
 };
 
 using Suite = void (*)(Run&);
 
-// All variants x 1, 2, 3 threads; a line per variant.
+inline void report(const char* suite, const char* variant, const Tally& tally, double worst) {
+  std::printf("%-10s %-10s %6d passed %4d failed   worst error / tolerance %.2f\n", suite, variant, tally.passed, tally.failed, worst);
+  std::fflush(stdout);
+}
+
+inline void add(Tally& total, const Tally& tally) {
+  total.passed += tally.passed;
+  total.failed += tally.failed;
+}
+
+// All CPU variants x 1, 2, 3 threads; a line per variant.
 inline Tally run_suite(const char* name, Suite suite) {
   Tally total;
   for (const Ops* ops : variants_here()) {
@@ -84,16 +135,39 @@ inline Tally run_suite(const char* name, Suite suite) {
       Run run;
       run.stream.ops = ops;
       run.stream.backend = &threads;
-      run.place = std::string(ops->name) + ", " + std::to_string(n_threads) + " threads";
+      run.where = std::string(ops->name) + ", " + std::to_string(n_threads) + " threads";
       suite(run);
-      variant.passed += run.tally.passed;
-      variant.failed += run.tally.failed;
+      add(variant, run.tally);
       worst = std::max(worst, run.worst);
     }
-    std::printf("%-10s %-10s %6d passed %4d failed   worst error / tolerance %.2f\n", name, ops->name, variant.passed, variant.failed, worst);
-    std::fflush(stdout);
-    total.passed += variant.passed;
-    total.failed += variant.failed;
+    report(name, ops->name, variant, worst);
+    add(total, variant);
+  }
+  return total;
+}
+
+inline void set_environment(const char* name, const char* value) {
+#ifdef _WIN32
+  _putenv_s(name, value);
+#else
+  setenv(name, value, 1);
+#endif
+}
+
+// On the CUDA device, if there is one, in its default mode and in its exact one.
+inline Tally run_suite_on_cuda(const char* name, Suite suite) {
+  Tally total;
+  for (const char* exact : {"0", "1"}) {
+    set_environment("BANYAN_CUDA_EXACT", exact);
+    const std::unique_ptr<Device> device = make_cuda_device(0);
+    if (device == nullptr) return total;
+    Run run;
+    run.device = device.get();
+    run.stream = device->stream();
+    run.where = device->name() + ", " + run.stream.ops->name;
+    suite(run);
+    report(name, run.stream.ops->name, run.tally, run.worst);
+    add(total, run.tally);
   }
   return total;
 }
@@ -114,5 +188,6 @@ void cancel_suite(Run&);
 Tally decode_suite();
 Tally threads_suite();
 Tally device_suite();
+Tally emulate_suite();  // where the device is emulated
 
 }  // namespace banyan::test

@@ -100,7 +100,7 @@ void embed_suite(Run& run) {
       std::vector<int32_t> ids(static_cast<size_t>(c.rows));
       for (int32_t& id : ids) id = random.below(kTableRows);
       std::vector<float> out(static_cast<size_t>(c.rows * cols), NAN);
-      embed(run.stream, {out.data(), {table.data(), dtype, kTableRows, cols}, ids.data(), c.rows});
+      run.embed({out.data(), {table.data(), dtype, kTableRows, cols}, ids.data(), c.rows});
       bool is_equal = true;
       for (int64_t i = 0; i < static_cast<int64_t>(out.size()); ++i) {
         const uint8_t* row = table.data() + row_bytes(dtype, cols) * static_cast<size_t>(ids[static_cast<size_t>(i / cols)]);
@@ -121,7 +121,7 @@ void gather_suite(Run& run) {
       std::vector<int32_t> rows(static_cast<size_t>(c.rows));
       for (int32_t& row : rows) row = random.below(kSourceRows);
       std::vector<float> out(static_cast<size_t>(c.rows) * static_cast<size_t>(c.dim), NAN);
-      gather(run.stream, {out.data(), x.data(), dtype, rows.data(), c.rows, c.dim});
+      run.gather({out.data(), x.data(), dtype, rows.data(), c.rows, c.dim});
       bool is_equal = true;
       for (size_t i = 0; i < out.size(); ++i) {
         const auto row = static_cast<size_t>(rows[i / static_cast<size_t>(c.dim)]);

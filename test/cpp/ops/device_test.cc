@@ -57,6 +57,51 @@ template <class F> bool throws(Code code, F&& body) {
   return false;
 }
 
+// Copies of all sizes one after another, from memory that is overwritten at once: small ones are staged, large ones are not.
+void check_copies(Tally& tally, Device& device) {
+  constexpr size_t kSizes[] = {1, 255, 4096, 700000, 1 << 20, (1 << 20) + 1, 5000000, 3};
+  constexpr int kRounds = 4;  // several fillings of what small copies are staged in
+  std::vector<Buffer> buffers;
+  std::vector<uint8_t> host;
+  for (int round = 0; round < kRounds; ++round) {
+    for (size_t i = 0; i < std::size(kSizes); ++i) {
+      host.assign(kSizes[i], static_cast<uint8_t>(16 * round + static_cast<int>(i)));
+      host.back() = 99;
+      buffers.emplace_back(device, kSizes[i]);
+      device.to_device(buffers.back().as<uint8_t>(), host.data(), kSizes[i]);
+      std::fill(host.begin(), host.end(), uint8_t{255});
+    }
+  }
+  bool is_right = true;
+  for (size_t i = 0; i < buffers.size(); ++i) {
+    const size_t n = kSizes[i % std::size(kSizes)];
+    host.assign(n, 0);
+    device.to_host(host.data(), buffers[i].as<uint8_t>(), n);
+    const auto expected = static_cast<uint8_t>(16 * (i / std::size(kSizes)) + i % std::size(kSizes));
+    for (size_t at = 0; at + 1 < n; ++at) is_right = is_right && host[at] == expected;
+    is_right = is_right && host[n - 1] == 99;
+  }
+  expect(tally, is_right, "copies of all sizes");
+}
+
+// A CUDA device, real or emulated; where there is none, why.
+void check_cuda_device(Tally& tally) {
+  const auto device = make_cuda_device(0);
+  expect(tally, (device == nullptr) == !cuda_obstacle(0).empty(), "no device, and a reason, or neither");
+  expect(tally, make_cuda_device(1000) == nullptr && !cuda_obstacle(1000).empty(), "no thousandth device");
+  if (device == nullptr) return;
+  expect(tally, device->name().starts_with("cuda (") && device->name().find(", sm_") != std::string::npos, "name of the CUDA device");
+  expect(tally, !device->is_host(), "its memory is its own");
+  expect(tally, throws(Code::kOutOfMemory, [&device] { device->allocate(size_t{1} << 50); }), "an impossible allocation throws there too");
+  constexpr size_t kBytes = size_t{64} << 20;
+  const uint64_t before = device->available_bytes();
+  const Buffer buffer(*device, kBytes);
+  device->sync();
+  const uint64_t after = device->available_bytes();
+  expect(tally, before > kBytes && after < before, "memory that is taken is not available");
+  check_copies(tally, *device);
+}
+
 }  // namespace
 
 Tally threads_suite() {
@@ -118,6 +163,9 @@ Tally device_suite() {
   device->to_host(nullptr, nullptr, 0);
   device->sync();
   expect(tally, to[0] == 1 && to[2] == 3, "copies");
+  expect(tally, device->is_host() && device->available_bytes() > 0, "memory of the process");
+  check_copies(tally, *device);
+  check_cuda_device(tally);
   return tally;
 }
 

@@ -1,4 +1,5 @@
-// banyan_ops_test: every op, every variant this machine runs, 1 to 3 threads, against float64. Arguments name suites; none means all.
+// banyan_ops_test: every op, every variant this machine runs, 1 to 3 threads, and the CUDA device, against float64. Arguments name suites;
+// none means all; before them, "cuda" leaves the CPU out.
 #include <cstring>
 
 #include "check.h"
@@ -21,7 +22,11 @@ struct NamedOnce {
   Tally (*suite)();
 };
 
-constexpr NamedOnce kOnce[] = {{"threads", threads_suite}, {"device", device_suite}, {"decode", decode_suite}};
+constexpr NamedOnce kOnce[] = {
+#ifdef BANYAN_EMULATE
+    {"emulate", emulate_suite},
+#endif
+    {"threads", threads_suite}, {"device", device_suite}, {"decode", decode_suite}};
 
 bool is_wanted(const char* name, int n_args, char** args) {
   for (int i = 1; i < n_args; ++i) {
@@ -33,19 +38,27 @@ bool is_wanted(const char* name, int n_args, char** args) {
 }  // namespace
 
 int main(int n_args, char** args) {
+  // "cuda" leaves the CPU out; without other names it means every suite.
+  const bool is_cuda_only = n_args > 1 && std::strcmp(args[1], "cuda") == 0;
+  if (is_cuda_only) {
+    --n_args;
+    ++args;
+  }
   Tally total;
   const auto count = [&total](const Tally& tally) {
     total.passed += tally.passed;
     total.failed += tally.failed;
   };
   for (const NamedOnce& once : kOnce) {
-    if (!is_wanted(once.name, n_args, args)) continue;
+    if ((is_cuda_only && once.suite != device_suite) || !is_wanted(once.name, n_args, args)) continue;
     const Tally tally = once.suite();
     std::printf("%-10s %-10s %6d passed %4d failed\n", once.name, "", tally.passed, tally.failed);
     count(tally);
   }
   for (const Named& named : kSuites) {
-    if (is_wanted(named.name, n_args, args)) count(run_suite(named.name, named.suite));
+    if (!is_wanted(named.name, n_args, args)) continue;
+    if (!is_cuda_only) count(run_suite(named.name, named.suite));
+    if (named.suite != cancel_suite) count(run_suite_on_cuda(named.name, named.suite));
   }
   std::printf("%d passed, %d failed\n", total.passed, total.failed);
   return total.failed == 0 && total.passed > 0 ? 0 : 1;

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <map>
 
+#include "attention.h"
 #include "cases.h"
 #include "check.h"
 #include "data.h"
@@ -36,17 +37,17 @@ void check_merge(Run& run, const RowsCase& c, float a_power) {
     if (a_lse[static_cast<size_t>(row)] == kNothing) a[static_cast<size_t>(row) * static_cast<size_t>(c.dim)] = NAN;
     if (b_lse[static_cast<size_t>(row)] == kNothing) b[static_cast<size_t>(row) * static_cast<size_t>(c.dim)] = NAN;
   }
-  merge(run.stream, {out.data(), lse.data(), a.data(), a_lse.data(), b.data(), b_lse.data(), c.rows, c.dim, a_power});
+  run.merge({out.data(), lse.data(), a.data(), a_lse.data(), b.data(), b_lse.data(), c.rows, c.dim, a_power});
   run.check_near(out, oracle.out, naive.out, what);
   run.check_logarithms(lse, oracle.lse, naive.lse, what + ", lse");
 
   std::vector<float> into_a = a, into_b = b, into_a_lse = a_lse, into_b_lse = b_lse;
-  merge(run.stream, {into_a.data(), into_a_lse.data(), into_a.data(), into_a_lse.data(), b.data(), b_lse.data(), c.rows, c.dim, a_power});
+  run.merge({into_a.data(), into_a_lse.data(), into_a.data(), into_a_lse.data(), b.data(), b_lse.data(), c.rows, c.dim, a_power});
   run.check(into_a == out && into_a_lse == lse, what + ": over a");
-  merge(run.stream, {into_b.data(), into_b_lse.data(), a.data(), a_lse.data(), into_b.data(), into_b_lse.data(), c.rows, c.dim, a_power});
+  run.merge({into_b.data(), into_b_lse.data(), a.data(), a_lse.data(), into_b.data(), into_b_lse.data(), c.rows, c.dim, a_power});
   run.check(into_b == out && into_b_lse == lse, what + ": over b");
   std::fill(out.begin(), out.end(), NAN);
-  merge(run.stream, {out.data(), nullptr, a.data(), a_lse.data(), b.data(), b_lse.data(), c.rows, c.dim, a_power});
+  run.merge({out.data(), nullptr, a.data(), a_lse.data(), b.data(), b_lse.data(), c.rows, c.dim, a_power});
   run.check(into_a == out, what + ": without lse");
 }
 
@@ -86,12 +87,13 @@ struct Part {
     args = {nullptr, h.q.data(), kv, begin.data(), end.data(), h.tokens, h.heads, h.kv_heads, h.head_dim, scale};
   }
   Part(const Part&) = delete;
-  template <class Real> Attention<Real> expected(const Halves& h) const { return attend<Real>(args, h.key_numbers, h.value_numbers); }
+  Attention<double> expected(const Halves& h) const { return attend<double>(args, h.key_numbers, h.value_numbers); }
+  Attention<float> naive(const Halves& h, Rounding rounding) const { return naive_attention(args, h.key_numbers, h.value_numbers, rounding); }
   Attention<float> run(Run& run, const Halves& h) {
     Attention<float> result{std::vector<float>(h.q.size(), NAN), std::vector<float>(h.n_rows(), NAN)};
     args.out = result.out.data();
     args.lse = result.lse.data();
-    attend(run.stream, args, 0);
+    run.attend(args, 0);
     return result;
   }
 };
@@ -99,23 +101,22 @@ struct Part {
 // The references of one shape: they serve every variant and every number of threads.
 struct Expected {
   Attention<double> oracle;
-  std::map<int, Attention<float>> naive;  // by the key that parts the halves
+  std::map<std::pair<int, Rounding>, Attention<float>> naive;  // by the key that parts the halves
 };
 
 void check_halves(Run& run, Halves& h) {
   static std::map<std::string, Expected> known;
   Expected& expected = known[h.name()];
-  if (expected.oracle.lse.empty()) expected.oracle = Part(h, 0, h.keys).expected<double>(h);
+  if (expected.oracle.lse.empty()) expected.oracle = Part(h, 0, h.keys).expected(h);
   for (const int k : {0, 1, 63, 64, h.keys / 2, h.keys - h.tokens / 2, h.keys}) {
     if (k > h.keys) continue;
     Part first(h, 0, k), second(h, k, h.keys);
-    if (expected.naive.find(k) == expected.naive.end()) {
-      expected.naive[k] = merge<float>(first.expected<float>(h), second.expected<float>(h), 1.0f);
-    }
-    const Attention<float>& naive = expected.naive[k];
+    const Rounding rounding = rounding_of(run, h.dtype);
+    Attention<float>& naive = expected.naive[{k, rounding}];
+    if (naive.lse.empty()) naive = merge<float>(first.naive(h, rounding), second.naive(h, rounding), 1.0f);
     Attention<float> a = first.run(run, h), b = second.run(run, h);
     const int n_rows = static_cast<int>(h.n_rows());
-    merge(run.stream, {a.out.data(), a.lse.data(), a.out.data(), a.lse.data(), b.out.data(), b.lse.data(), n_rows, h.head_dim, 1.0f});
+    run.merge({a.out.data(), a.lse.data(), a.out.data(), a.lse.data(), b.out.data(), b.lse.data(), n_rows, h.head_dim, 1.0f});
     const std::string what = h.name() + " at " + std::to_string(k);
     run.check_near(a.out, expected.oracle.out, naive.out, what);
     run.check_logarithms(a.lse, expected.oracle.lse, naive.lse, what + ", lse");

@@ -14,10 +14,10 @@ void norm_suite(Run& run) {
       const std::vector<float> weight = random.floats(static_cast<size_t>(c.dim));
       std::vector<float> out(x.size(), NAN);
       const NormArgs args{out.data(), x.data(), weight.data(), c.rows, c.dim, 1e-5f};
-      norm(run.stream, args);
+      run.norm(args);
       run.check_near(out, norm<double>(args), norm<float>(args), "norm dim " + std::to_string(c.dim));
       std::vector<float> in_place = x;
-      norm(run.stream, {in_place.data(), in_place.data(), weight.data(), c.rows, c.dim, 1e-5f});
+      run.norm({in_place.data(), in_place.data(), weight.data(), c.rows, c.dim, 1e-5f});
       run.check(in_place == out, "norm in place");
     }
   }
@@ -36,7 +36,7 @@ void rope_suite(Run& run) {
     const std::vector<double> oracle = rope<double>(args);
     const std::vector<float> naive = rope<float>(args);
     args.x = out.data();
-    rope(run.stream, args);
+    run.rope(args);
     run.check_near(out, oracle, naive, "rope dim " + std::to_string(c.head_dim));
   }
 }
@@ -94,7 +94,7 @@ void store_suite(Run& run) {
       if (c.dtype == DType::kF32) std::memcpy(&expected[at * 4], &x[static_cast<size_t>(i)], 4);
       else std::memcpy(&expected[at * 2], &bits, 2);
     }
-    store(run.stream, {cache.data(), c.dtype, row_stride, head_stride, x.data(), rows.data(), c.tokens, c.heads, c.head_dim});
+    run.store({cache.data(), c.dtype, row_stride, head_stride, x.data(), rows.data(), c.tokens, c.heads, c.head_dim});
     run.check(is_as_near, "store Q8_0 is as near as ggml");
     run.check(cache == expected, std::string("store ") + traits(c.dtype).name + " dim " + std::to_string(c.head_dim));
   }
@@ -125,19 +125,19 @@ void place_suite(Run& run) {
         std::vector<int32_t> numbers, turns(static_cast<size_t>(n), positions[i]);
         for (int r = 0; r < n; ++r) numbers.push_back(r);
         std::vector<float> x(static_cast<size_t>(n) * kDim);
-        gather(run.stream, {x.data(), from, dtype, numbers.data(), n, kDim});
-        rope(run.stream, {x.data(), turns.data(), inv_freq.data(), n, kHeads, kHeadDim, 1.0f, is_interleaved});
+        run.gather({x.data(), from, dtype, numbers.data(), n, kDim});
+        run.rope({x.data(), turns.data(), inv_freq.data(), n, kHeads, kHeadDim, 1.0f, is_interleaved});
         uint8_t* to = expected.data() + at * row;
         if (positions[i] == 0) std::copy(from, from + static_cast<size_t>(n) * row, to);
-        else store(run.stream, {to, dtype, kDim, kHeadDim, x.data(), numbers.data(), n, kHeads, kHeadDim});
+        else run.store({to, dtype, kDim, kHeadDim, x.data(), numbers.data(), n, kHeads, kHeadDim});
         at += static_cast<size_t>(n);
       }
       const std::string what = std::string("place ") + traits(dtype).name;
       const auto n_pieces = static_cast<int>(pieces.size());
       std::vector<uint8_t> keys = untouched, values = untouched;
-      place(run.stream, {keys.data(), dtype, pieces.data(), n_pieces, inv_freq.data(), kHeads, kHeadDim, is_interleaved});
+      run.place({keys.data(), dtype, pieces.data(), n_pieces, inv_freq.data(), kHeads, kHeadDim, is_interleaved});
       run.check(keys == expected, what + ": turned");
-      place(run.stream, {values.data(), dtype, pieces.data(), n_pieces, nullptr, kHeads, kHeadDim, is_interleaved});
+      run.place({values.data(), dtype, pieces.data(), n_pieces, nullptr, kHeads, kHeadDim, is_interleaved});
       run.check(values == copied, what + ": copied");
     }
   }
@@ -154,7 +154,7 @@ void pool_suite(Run& run) {
     const std::vector<float> x = random.floats(static_cast<size_t>(83 * c.dim));
     std::vector<float> out(static_cast<size_t>(c.rows) * static_cast<size_t>(c.dim), NAN);
     const PoolArgs args{out.data(), x.data(), begin.data(), end.data(), c.rows, c.dim};
-    pool(run.stream, args);
+    run.pool(args);
     run.check_near(out, pool<double>(args), pool<float>(args), "pool dim " + std::to_string(c.dim));
   }
 }
@@ -166,7 +166,7 @@ void check_exponential(Run& run) {
   for (int i = 0; i < 20000; ++i) gate.push_back(-87.0f + 0.00435f * static_cast<float>(i));
   const std::vector<float> up(gate.size(), 1.0f);
   std::vector<float> out(gate.size());
-  swiglu(run.stream, {out.data(), gate.data(), up.data(), static_cast<int64_t>(gate.size())});
+  run.swiglu({out.data(), gate.data(), up.data(), static_cast<int64_t>(gate.size())});
   double worst = 0;
   for (size_t i = 0; i < gate.size(); ++i) {
     const double x = static_cast<double>(gate[i]), expected = x / (1.0 + std::exp(-x));
@@ -184,10 +184,10 @@ void swiglu_suite(Run& run) {
       const std::vector<float> gate = random.floats(n, scale), up = random.floats(n);
       std::vector<float> out(n, NAN);
       const SwigluArgs args{out.data(), gate.data(), up.data(), static_cast<int64_t>(n)};
-      swiglu(run.stream, args);
+      run.swiglu(args);
       run.check_near(out, swiglu<double>(args), swiglu<float>(args), "swiglu n " + std::to_string(n));
       std::vector<float> in_place = gate;
-      swiglu(run.stream, {in_place.data(), in_place.data(), up.data(), static_cast<int64_t>(n)});
+      run.swiglu({in_place.data(), in_place.data(), up.data(), static_cast<int64_t>(n)});
       run.check(in_place == out, "swiglu in place");
     }
   }

@@ -1,0 +1,41 @@
+# The CUDA compiler, if there is one: banyan_has_cuda, and banyan_use_cuda(target) for a target with .cu files. Needed to run: a driver, nothing else.
+# A developer's build has the portable form only, which takes a fraction of the time; releases (`BANYAN_CUDA=on npm run binaries`) have all.
+set(CMAKE_CUDA_ARCHITECTURES OFF)  # flags of our own: sm_90a has instructions that plain sm_90 has not
+include(CheckLanguage)
+check_language(CUDA)
+if(CMAKE_CUDA_COMPILER)
+  enable_language(CUDA)
+  find_package(CUDAToolkit REQUIRED)
+  if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake before 3.26 does not know it
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+    set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
+  endif()
+  set(banyan_has_cuda ON)
+elseif(BANYAN_CUDA STREQUAL "on")
+  message(FATAL_ERROR "BANYAN_CUDA=on needs nvcc of CUDA 12 or newer on PATH, or CMAKE_CUDA_COMPILER")
+endif()
+
+set(BANYAN_CUDA_ARCHITECTURES "portable" CACHE STRING
+  "portable: one form that a driver translates when it is first loaded; all: machine code too, for every architecture since Ampere; or a list, e.g. 90a")
+
+function(banyan_use_cuda target)
+  set(archs ${BANYAN_CUDA_ARCHITECTURES})
+  set(flags "")
+  if(archs STREQUAL "portable" OR archs STREQUAL "all")
+    list(APPEND flags -gencode=arch=compute_80,code=compute_80)
+  endif()
+  if(archs STREQUAL "portable")
+    set(archs "")
+  elseif(archs STREQUAL "all")
+    set(archs 80 86 89 90a)
+    if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 12.8)
+      list(APPEND archs 100 120)
+    endif()
+  endif()
+  foreach(arch IN LISTS archs)
+    list(APPEND flags -gencode=arch=compute_${arch},code=sm_${arch})
+  endforeach()
+  set_target_properties(${target} PROPERTIES CUDA_VISIBILITY_PRESET hidden)
+  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:${flags};--expt-relaxed-constexpr;--threads=0;-Xptxas=-warn-spills;-Xcompiler=-Wall>)
+  target_link_libraries(${target} PUBLIC CUDA::cudart_static)
+endfunction()

@@ -1,0 +1,17 @@
+// place_weights: brings a model's tensors where ops read them, before the first answer.
+#pragma once
+
+#include <vector>
+
+#include "banyan.h"
+#include "device/buffer.h"
+#include "model/weights.h"
+
+namespace banyan {
+
+// On a device that reads mapped files every page is touched, so that loading waits for the disk and not the first answer. On another one all tensors,
+// norms and biases too, are copied in their files' formats and the views of `files` then point there; the buffers returned own the copies.
+// Reports options.on_progress in bytes. Throws kAborted, kOutOfMemory.
+std::vector<Buffer> place_weights(ModelFiles& files, Device& device, const LoadOptions& options);
+
+}  // namespace banyan

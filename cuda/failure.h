@@ -1,0 +1,24 @@
+// failure: what the runtime reports becomes the engine's errors.
+#pragma once
+
+#include <string>
+
+#include "base/error.h"
+#include "cuda/runtime.h"
+
+namespace banyan::cuda {
+
+inline std::string text_of(cudaError_t error) {
+  const std::string name = cudaGetErrorName(error), text = cudaGetErrorString(error);
+  return name == text ? name : name + ": " + text;
+}
+
+// Throws kDeviceFailed: "The CUDA device failed while `what` (...)".
+inline void require(cudaError_t error, const char* what) {
+  if (error != cudaSuccess) throw Error(Code::kDeviceFailed, std::string("The CUDA device failed while ") + what + " (" + text_of(error) + ")");
+}
+
+// The first failure that a launch itself reported since the last call, with its place; empty: none.
+std::string take_launch_error();
+
+}  // namespace banyan::cuda

@@ -1,0 +1,64 @@
+// attention: what AttendArgs lets a backend round, and naive float code that rounds so: its error sets the tolerance.
+#pragma once
+
+#include "check.h"
+#include "reference.h"
+
+namespace banyan::test {
+
+// Of q (times scale and log2(e), after a power of two per row) and of the weights: none, to halves, or to sums of two halves. Unless none, elements of
+// Q8_0 are halves.
+enum class Rounding { kNone, kHalf, kTwoHalves };
+
+// What the op of this run may do.
+inline Rounding rounding_of(const Run& run, DType keys) {
+  return run.device != nullptr && std::string(run.stream.ops->name) == "cuda" && keys != DType::kF32 ? Rounding::kHalf : Rounding::kNone;
+}
+
+inline float rounded_to_half(float x) { return static_cast<float>(half_value(nearest_half(x))); }
+inline float rounded_to_halves(float x, Rounding rounding) {
+  const float high = rounded_to_half(x);
+  return rounding == Rounding::kHalf ? high : high + rounded_to_half(x - high);
+}
+
+inline Attention<float> attend_in_halves(const AttendArgs& a, const std::vector<double>& keys, const std::vector<double>& values, Rounding rounding) {
+  const auto all_rounded = [](std::vector<double> x) {
+    for (double& value : x) value = static_cast<double>(rounded_to_half(static_cast<float>(value)));
+    return x;
+  };
+  const std::vector<double> k = all_rounded(keys), v = all_rounded(values);
+  const auto dim = static_cast<size_t>(a.head_dim);
+  const size_t n_rows = static_cast<size_t>(a.n_tokens) * static_cast<size_t>(a.n_heads);
+  Attention<float> result{std::vector<float>(n_rows * dim), std::vector<float>(n_rows)};
+  for (size_t row = 0; row < n_rows; ++row) {
+    std::vector<float> q(a.q + row * dim, a.q + (row + 1) * dim);
+    float highest = 0;
+    for (float& x : q) highest = std::max(highest, std::fabs(x *= a.scale * 1.44269504f));
+    const int exponent = highest > 0 ? 12 - std::ilogb(highest) : 0;
+    for (float& x : q) x = std::ldexp(rounded_to_halves(std::ldexp(x, exponent), rounding), -exponent);
+    const size_t t = row / static_cast<size_t>(a.n_heads), g = row % static_cast<size_t>(a.n_heads) / static_cast<size_t>(a.n_heads / a.n_kv_heads);
+    std::vector<float> scores;
+    for (int n = a.kv_begin[t]; n < a.kv_end[t]; ++n) {
+      const size_t at = (static_cast<size_t>(n) * static_cast<size_t>(a.n_kv_heads) + g) * dim;
+      float sum = 0;
+      for (size_t c = 0; c < dim; ++c) sum += q[c] * static_cast<float>(k[at + c]);
+      scores.push_back(sum);
+    }
+    const float top = scores.empty() ? -INFINITY : *std::max_element(scores.begin(), scores.end());
+    float total = 0;
+    for (float& score : scores) total += score = std::exp2(score - top);
+    result.lse[row] = (top + std::log2(total)) * 0.693147181f;
+    for (size_t n = 0; n < scores.size(); ++n) {
+      const size_t at = ((static_cast<size_t>(a.kv_begin[t]) + n) * static_cast<size_t>(a.n_kv_heads) + g) * dim;
+      const float weight = std::ldexp(rounded_to_halves(std::ldexp(scores[n], 10), rounding), -10) / total;
+      for (size_t c = 0; c < dim; ++c) result.out[row * dim + c] += weight * static_cast<float>(v[at + c]);
+    }
+  }
+  return result;
+}
+
+inline Attention<float> naive_attention(const AttendArgs& a, const std::vector<double>& keys, const std::vector<double>& values, Rounding rounding) {
+  return rounding == Rounding::kNone ? attend<float>(a, keys, values) : attend_in_halves(a, keys, values, rounding);
+}
+
+}  // namespace banyan::test
