@@ -58,10 +58,12 @@ describe.each(kAll)('%s', (method) => {
   });
 });
 
-test('the document counts, and a second time is the same', async () => {
+test('the document counts, and a second time is the same but for rounding', async () => {
   const session = model.createSession({ documents: [document] });
   const first = await session.score(prompt, targets);
-  expect([...(await session.score(prompt, targets)).logprobs]).toEqual([...first.logprobs]);
+  const again = await session.score(prompt, targets); // its prompt is cached, so other sums may differ in their last bits
+  expect(again.cachedTokens).toBeGreaterThan(0);
+  again.logprobs.forEach((value, i) => expect(Math.abs(value - first.logprobs[i]!)).toBeLessThan(2e-4));
   session.setDocuments([]);
   expect((await session.score(prompt, targets)).logprob).not.toBeCloseTo(first.logprob, 3);
 });
