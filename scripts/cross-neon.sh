@@ -14,7 +14,7 @@ generator=()
 if command -v ninja > /dev/null; then generator=(-G Ninja); fi
 CMAKE_BUILD_PARALLEL_LEVEL="${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}"
 export CMAKE_BUILD_PARALLEL_LEVEL
-cmake -S . -B build/neon "${generator[@]}" -DBANYAN_TESTS=ON -DCMAKE_BUILD_TYPE=Release -DCMAKE_SYSTEM_NAME=Linux \
+cmake -S . -B build/neon "${generator[@]}" -DBANYAN_TESTS=ON -DBANYAN_CUDA=off -DCMAKE_BUILD_TYPE=Release -DCMAKE_SYSTEM_NAME=Linux \
   -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DCMAKE_EXE_LINKER_FLAGS=-static
 cmake --build build/neon --target banyan_ops_test
 "$emulator" build/neon/bin/banyan_ops_test "$@"
