@@ -15,14 +15,15 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 
 import { native as loadNative } from '../lib/binding.js';
-import { divergence, further, type Divergence } from './accuracy/divergence.js';
+import { markdownTable } from '../lib/cli/eval/markdown.js';
+import { meanOf } from '../lib/cli/eval/statistics.js';
+import { divergence, type Divergence } from './accuracy/divergence.js';
 import { ourLogits, peerLogits, type Reading } from './accuracy/logits.js';
 import { subjects, type Subject } from './accuracy/subject.js';
 import { convertGguf } from './gguf_convert.js';
 import type { FileType } from './gguf_writer.js';
 import { writeSection } from './page.js';
 import { provenance, resumeResults, writeResults, type Measured } from './result_file.js';
-import { markdownTable } from './tables.js';
 
 const { values: flags } = parseArgs({
   options: {
@@ -47,7 +48,7 @@ interface Row {
   positions: number;
   /** By program, in the order of kPrograms. */
   found: Record<string, Divergence>;
-  /** How much further from the reference Banyan is than the peer, and the standard error of that. */
+  /** How much further from the reference Banyan is than the peer: mean over positions and its standard error, were they independent. */
   further: { mean: number; error: number };
 }
 const kPrograms = ['Banyan', 'node-llama-cpp', 'Banyan, float32 activations', 'float32, 16-bit keys and values'] as const;
@@ -83,7 +84,7 @@ async function measure(subject: Subject, positions: number, type: FileType): Pro
       const theirs = add('node-llama-cpp', await peerLogits(read, folder));
       if (variants.includes('avx512')) add('Banyan, float32 activations', await ourLogits(read, 'f16', 'avx512'));
       if (way === 'prompt') add('float32, 16-bit keys and values', await ourLogits({ ...read, file: exact }, 'f16'));
-      const row = { model: subject.label, type, way, positions: count, found, further: further(ours, theirs) };
+      const row = { model: subject.label, type, way, positions: count, found, further: meanOf(Array.from(ours, (far, i) => far - theirs[i]!)) };
       const known = rows.findIndex((each) => each.model === row.model && each.type === type && each.way === way);
       if (known < 0) rows.push(row);
       else rows[known] = row;

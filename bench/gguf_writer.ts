@@ -68,6 +68,13 @@ export const kShapes: Readonly<Record<string, LlamaShape>> = {
   },
 };
 
+/** Throws for a name that is none of kShapes. */
+export function shapeOf(name: string): LlamaShape {
+  const shape = kShapes[name];
+  if (shape === undefined) throw new Error(`unknown shape ${name}; known are ${Object.keys(kShapes).join(', ')}`);
+  return shape;
+}
+
 /** What a file of this kind holds: all matrices in one format, but for the mixtures that quantizers make. */
 export type FileType = 'F16' | 'BF16' | 'Q8_0' | 'Q4_0' | 'Q4_K_M';
 

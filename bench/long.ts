@@ -12,21 +12,21 @@
 // Every sample is a process of its own; systems take turns. A sample of the peer that is predicted to take longer than --seconds is skipped and filled
 // by a fit, marked ~; ours ask fewer questions, but two, once they have run so long.
 // --keep keeps models, adapters and saved documents for the next call. --add adds to the samples in the --json file, which must be of the same code and
-// settings, so that cells can be measured one by one; --repeats 0 only reports. --part prepare writes what `opened` needs.
+// settings, so that cells can be measured one by one; --repeats 0 only reports. --parts prepare writes what `opened` needs.
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 
 import { compare } from './comparison.js';
-import type { FileType } from './gguf_writer.js';
+import { shapeOf, type FileType } from './gguf_writer.js';
 import { Cells, kFirst, markdownSection, measured, plots, type Results } from './long/report.js';
 import type { Sample, Start } from './long/sample.js';
-import { kTree, prepareDocument, shapeOf, systemOf, takeSample, takeStart, type Setting, type System } from './long/system.js';
+import { kTree, prepareDocument, systemOf, takeSample, takeStart, type Setting, type System } from './long/system.js';
 import { Cells as AnyCells } from './cells.js';
 import { folderFrom, writeSection } from './page.js';
 import { provenance, readResults, resumeResults, writeResults } from './result_file.js';
-import { shortLength } from './tables.js';
+import { shortLength } from '../lib/cli/eval/markdown.js';
 
 const { values: flags } = parseArgs({
   options: {

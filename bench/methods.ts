@@ -19,7 +19,8 @@ import type { Sample } from './methods/sample.js';
 import { folderFrom, writeSection } from './page.js';
 import { provenance, writeResults } from './result_file.js';
 import { kBenchShape, writeSyntheticModel, type Shape } from './synthetic_model.js';
-import { measuredOf, shortLength } from './tables.js';
+import { measuredOf } from './tables.js';
+import { shortLength } from '../lib/cli/eval/markdown.js';
 
 const { values: flags } = parseArgs({
   options: {

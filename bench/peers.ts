@@ -12,13 +12,13 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
+import { markdownTable } from '../lib/cli/eval/markdown.js';
 import { ratioBars, type Bar } from './bars.js';
 import { compare } from './comparison.js';
-import { kShapes, writeGguf, type FileType } from './gguf_writer.js';
+import { shapeOf, writeGguf, type FileType } from './gguf_writer.js';
 import { folderFrom, writeSection } from './page.js';
 import { provenance, readResults, resumeResults, writeResults, type Measured as Series } from './result_file.js';
 import { spread } from './statistics.js';
-import { markdownTable } from './tables.js';
 
 const { values: flags } = parseArgs({
   options: {
@@ -101,8 +101,7 @@ if (earlier !== undefined && (earlier['decode'] !== decode || earlier['threads']
 console.log(`${''.padEnd(42)}${'Banyan'.padStart(22)}${'node-llama-cpp'.padStart(22)}${'ratio'.padStart(8)}   tokens per second, ${threads} threads`);
 try {
   for (const name of flags.shapes.split(',')) {
-    const shape = kShapes[name];
-    if (shape === undefined) throw new Error(`unknown shape ${name}; known are ${Object.keys(kShapes).join(', ')}`);
+    const shape = shapeOf(name);
     for (const type of repeats === 0 ? [] : (flags.types.split(',') as FileType[])) {
       const file = join(folder, `${name}-${type}.gguf`);
       if (!existsSync(file)) writeGguf(file, shape, type);

@@ -5,7 +5,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
-import { dirname } from 'node:path';
+import { dirname, isAbsolute } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /** All samples of one quantity of one case. */
@@ -37,9 +37,11 @@ export function provenance(): Pick<ResultFile, 'commit' | 'cpu'> {
   return { commit, cpu: cpus()[0]?.model.trim() ?? 'unknown processor' };
 }
 
+/** Paths among the flags are left out: they tell of a machine, not of what was measured. */
 export function writeResults(path: string, file: ResultFile & Record<string, unknown>): void {
+  const flags = Object.fromEntries(Object.entries(file.flags).filter(([, value]) => typeof value !== 'string' || !isAbsolute(value)));
   mkdirSync(dirname(path), { recursive: true });
-  writeFileSync(path, `${JSON.stringify(file, null, 1)}\n`);
+  writeFileSync(path, `${JSON.stringify({ ...file, flags }, null, 1)}\n`);
 }
 
 /** Throws if the file is none of a benchmark's. */

@@ -3,15 +3,17 @@
 //   npm run bench:sessions -- [--shape llama-3.2-1b] [--types Q8_0,Q4_K_M,F16] [--sessions 8] [--prompt 64] [--tokens 64] [--threads 2] [--repeats 3]
 //                             [--variant avx512] [--keep DIR] [--json FILE]
 // Prints tokens per second (medians, smallest and largest) of one session and of all together, in turns within one process, and the ratio of the medians.
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 
 import { native } from '../lib/binding.js';
 import type { NativeModel } from '../types/native.js';
-import { randomFrom } from '../lib/cli/eval/random.js';
-import { kShapes, writeGguf, type FileType } from './gguf_writer.js';
+import { shapeOf, writeGguf, type FileType } from './gguf_writer.js';
+import { idsOf } from './peers/ids.mjs';
+import { greedyRequest } from './peers/request.mjs';
+import { provenance, writeResults, type Measured } from './result_file.js';
 import { spread } from './statistics.js';
 
 const { values: flags } = parseArgs({
@@ -36,24 +38,15 @@ const [nSessions, nPrompt, nTokens, nThreads, nRepeats] = [flags.sessions, flags
   number,
 ];
 
-function idsOf(count: number, vocabulary: number, seed: number): Int32Array {
-  const random = randomFrom(seed);
-  return Int32Array.from({ length: count }, () => Math.floor(random() * vocabulary));
-}
-
 /** Tokens per second of `count` sessions, from the moment when all have read their prompts. */
 async function decode(model: NativeModel, count: number): Promise<number> {
   const cancel = native().createCancel();
-  const request = (ids: Int32Array, maxTokens: number) => ({
-    ...{ ids, maxTokens, stopIds: new Int32Array(0), temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, frequencyPenalty: 0 },
-    ...{ presencePenalty: 0, penaltyWindow: 64, seed: 1, biasIds: new Int32Array(0), biasValues: new Float32Array(0) },
-  });
   const sessions = Array.from({ length: count }, () => model.createSession({}));
   const prompts = sessions.map((_, i) => idsOf(nPrompt, model.info.vocabSize, i + 1));
-  for (const [i, session] of sessions.entries()) await session.generate(request(prompts[i]!, 1), cancel, () => {});
+  for (const [i, session] of sessions.entries()) await session.generate(greedyRequest(prompts[i]!, 1), cancel, () => {});
   const began = performance.now();
   const next = (i: number): Int32Array => Int32Array.from([...prompts[i]!, ...idsOf(1, model.info.vocabSize, 100 + i)]);
-  await Promise.all(sessions.map((session, i) => session.generate(request(next(i), nTokens), cancel, () => {})));
+  await Promise.all(sessions.map((session, i) => session.generate(greedyRequest(next(i), nTokens), cancel, () => {})));
   const seconds = (performance.now() - began) / 1000;
   for (const session of sessions) await session.dispose();
   return (count * nTokens) / seconds;
@@ -66,8 +59,7 @@ interface Row {
   ratio: number;
 }
 
-const shape = kShapes[flags.shape];
-if (shape === undefined) throw new Error(`unknown shape ${flags.shape}; known are ${Object.keys(kShapes).join(', ')}`);
+const shape = shapeOf(flags.shape);
 const folder = flags.keep ?? mkdtempSync(join(tmpdir(), 'banyan-sessions-'));
 mkdirSync(folder, { recursive: true });
 const rows: Row[] = [];
@@ -102,5 +94,9 @@ try {
   if (flags.keep === undefined) rmSync(folder, { recursive: true, force: true });
 }
 if (flags.json !== undefined) {
-  writeFileSync(flags.json, JSON.stringify({ device, threads: nThreads, sessions: nSessions, prompt: nPrompt, tokens: nTokens, rows }, null, 1));
+  const measured = rows.flatMap(({ type, one, together }): Measured[] => [
+    { name: `${flags.shape} ${type}, 1 session`, unit: 'tokens/s', isCost: false, values: one },
+    { name: `${flags.shape} ${type}, ${nSessions} sessions`, unit: 'tokens/s', isCost: false, values: together },
+  ]);
+  writeResults(flags.json, { bench: 'sessions', ...provenance(), device, flags, measured });
 }

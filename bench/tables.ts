@@ -1,11 +1,8 @@
 /** tables: the cells of a benchmark as Markdown tables and plots. */
 import type { Cells, Quantity, Series, Value } from './cells.js';
+import { markdownTable, shortLength } from '../lib/cli/eval/markdown.js';
 import { logLogPlot } from '../lib/cli/eval/plot.js';
 import type { Measured } from './result_file.js';
-
-export function shortLength(length: number): string {
-  return length % 1024 === 0 ? `${length / 1024}K` : String(length);
-}
 
 /** Three digits. */
 export function numberText(value: number): string {
@@ -19,15 +16,6 @@ export function cellText(value: Value | undefined): string {
   if (value.isFitted) return `~${numberText(value.median)}`;
   const [median, min, max] = [value.median, value.min, value.max].map(numberText);
   return min === max ? median! : `${median!} (${min!}-${max!})`;
-}
-
-/** Columns as wide as their widest cell, the way prettier leaves them; the first is a name, the others are numbers unless said. */
-export function markdownTable(rows: readonly (readonly string[])[], nTexts = 1): string {
-  const widths = rows[0]!.map((_, i) => Math.max(3, ...rows.map((row) => row[i]!.length)));
-  const pad = (text: string, i: number): string => (i < nTexts ? text.padEnd(widths[i]!) : text.padStart(widths[i]!));
-  const lines = rows.map((row) => `| ${row.map(pad).join(' | ')} |`);
-  const rule = `| ${widths.map((width, i) => (i < nTexts ? '-'.repeat(width) : `${'-'.repeat(width - 1)}:`)).join(' | ')} |`;
-  return [lines[0], rule, ...lines.slice(1)].join('\n');
 }
 
 export function quantityTable<S, T extends Series>(cells: Cells<S, T>, quantity: Quantity<S>): string {

@@ -13,14 +13,6 @@ export interface Divergences extends Divergence {
   each: Float64Array;
 }
 
-/** How much further `a` is than `b`: mean of the positions' differences and its standard error, were the positions independent. */
-export function further(a: Float64Array, b: Float64Array): { mean: number; error: number } {
-  const n = a.length;
-  const mean = a.reduce((sum, x, i) => sum + x - b[i]!, 0) / n;
-  const squares = a.reduce((sum, x, i) => sum + (x - b[i]! - mean) ** 2, 0);
-  return { mean, error: Math.sqrt(squares / (n - 1) / n) };
-}
-
 /** Rows of logits [positions, vocabulary]; sums in float64. Throws if they are not of equal size, or not finite. */
 export function divergence(reference: Float32Array, other: Float32Array, vocabulary: number): Divergences {
   if (reference.length !== other.length || reference.length === 0 || reference.length % vocabulary !== 0)

@@ -10,6 +10,7 @@ import { randomFrom } from '../../lib/cli/eval/random.js';
 import { convertDirectory, convertGguf } from '../gguf_convert.js';
 import { kShapes, writeGguf, type FileType } from '../gguf_writer.js';
 import { idsOf } from '../peers/ids.mjs';
+import { greedyRequest } from '../peers/request.mjs';
 import type { PlainType } from '../gguf_blocks.js';
 
 const fromRoot = (path: string): string => fileURLToPath(new URL(`../../${path}`, import.meta.url));
@@ -41,19 +42,7 @@ function stories(folders: readonly string[]): Subject | undefined {
       const texts: Int32Array[] = [];
       for (let left = positions; left > 0; left -= kTextTokens) {
         const ids = [model.info.bosId];
-        const request = {
-          ...{
-            ids: Int32Array.from(ids),
-            maxTokens: Math.min(left, kTextTokens) - 1,
-            stopIds: new Int32Array(),
-            temperature: 1,
-            topK: 0,
-            topP: 1,
-            minP: 0,
-          },
-          ...{ repetitionPenalty: 1, frequencyPenalty: 0, presencePenalty: 0, penaltyWindow: 0, seed: left },
-          ...{ biasIds: new Int32Array(), biasValues: new Float32Array() },
-        };
+        const request = { ...greedyRequest(Int32Array.from(ids), Math.min(left, kTextTokens) - 1), temperature: 1, seed: left };
         await model.createSession({}).generate(request, cancel, (event) => {
           if (event.type === 'tokens') ids.push(...event.ids);
         });

@@ -5,6 +5,7 @@ import { native as loadNative } from '../../lib/binding.js';
 import type { NativeDocument, NativeGenerateResult, NativeSession } from '../../types/native.js';
 import { residentBytes } from '../methods/sample.js';
 import { idsOf } from '../peers/ids.mjs';
+import { greedyRequest } from '../peers/request.mjs';
 import { spread } from '../statistics.js';
 import type { Request, Sample } from './sample.js';
 
@@ -17,23 +18,7 @@ const text = idsOf(length, vocabSize, 1);
 const kDecodings = 3; // of which the median counts
 
 async function generate(session: NativeSession, seed: number, maxTokens: number): Promise<NativeGenerateResult> {
-  const request = {
-    ids: idsOf(question, vocabSize, seed),
-    maxTokens,
-    stopIds: new Int32Array(),
-    temperature: 0,
-    topK: 0,
-    topP: 1,
-    minP: 0,
-    repetitionPenalty: 1,
-    frequencyPenalty: 0,
-    presencePenalty: 0,
-    penaltyWindow: 0,
-    seed: 1,
-    biasIds: new Int32Array(),
-    biasValues: new Float32Array(),
-  };
-  return session.generate(request, cancel, () => {});
+  return session.generate(greedyRequest(idsOf(question, vocabSize, seed), maxTokens), cancel, () => {});
 }
 
 interface Cost {

@@ -1,10 +1,11 @@
 /** report: what reading long documents costs, as Markdown tables and plots. */
 import { Cells as AnyCells, type Quantity } from '../cells.js';
 import type { LlamaShape } from '../gguf_writer.js';
+import { markdownTable, shortLength } from '../../lib/cli/eval/markdown.js';
 import { logLogPlot } from '../../lib/cli/eval/plot.js';
 import type { Measured } from '../result_file.js';
 import { spread } from '../statistics.js';
-import { cellText, markdownTable, measuredOf, numberText, quantityPlot, shortLength } from '../tables.js';
+import { cellText, measuredOf, numberText, quantityPlot } from '../tables.js';
 import type { Sample, Start } from './sample.js';
 import { fullCacheBytes, type System } from './system.js';
 

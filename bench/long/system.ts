@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 
 import type { Series } from '../cells.js';
 import { runForJson } from '../child.js';
-import { kShapes, writeGguf, type FileType, type LlamaShape } from '../gguf_writer.js';
+import { writeGguf, type FileType, type LlamaShape } from '../gguf_writer.js';
 import { writeSharedAdapter } from '../synthetic_model.js';
 import type { Part, Request, Sample, Start } from './sample.js';
 
@@ -43,12 +43,6 @@ export interface Setting {
 
 /** Bytes of keys and values that full attention keeps: 16 bits, all layers. */
 export const fullCacheBytes = ({ layers, kvHeads, headDim }: LlamaShape, tokens: number): number => 4 * layers * kvHeads * headDim * tokens;
-
-export function shapeOf(name: string): LlamaShape {
-  const shape = kShapes[name];
-  if (shape === undefined) throw new Error(`unknown shape ${name}; known are ${Object.keys(kShapes).join(', ')}`);
-  return shape;
-}
 
 export function modelFile({ folder, shape }: Setting, type: FileType): string {
   const file = join(folder, `${shape.name}-${type}.gguf`);

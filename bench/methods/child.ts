@@ -1,6 +1,7 @@
 /** child: measures one method on one document through the addon and prints a Sample as one line of JSON. Its argument is a Request in JSON. */
 import { native as loadNative } from '../../lib/binding.js';
 import type { NativeGenerateResult } from '../../types/native.js';
+import { greedyRequest } from '../peers/request.mjs';
 import { kBosId, randomIds } from '../synthetic_model.js';
 import { residentBytes, type Request, type Sample } from './sample.js';
 
@@ -15,23 +16,7 @@ const question = (seed: number): Int32Array => Int32Array.of(kBosId, ...randomId
 const session = model.createSession(options);
 
 async function generate(ids: Int32Array, maxTokens: number): Promise<NativeGenerateResult> {
-  const request = {
-    ids,
-    maxTokens,
-    stopIds: new Int32Array(),
-    temperature: 0,
-    topK: 0,
-    topP: 1,
-    minP: 0,
-    repetitionPenalty: 1,
-    frequencyPenalty: 0,
-    presencePenalty: 0,
-    penaltyWindow: 0,
-    seed: 1,
-    biasIds: new Int32Array(),
-    biasValues: new Float32Array(),
-  };
-  return session.generate(request, cancel, () => {});
+  return session.generate(greedyRequest(ids, maxTokens), cancel, () => {});
 }
 
 async function cost<T>(work: () => Promise<T>): Promise<{ seconds: number; multiplyAdds: number; result: T }> {

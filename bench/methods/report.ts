@@ -1,5 +1,6 @@
 /** report: the methods' cells beside what the papers claim. */
-import { markdownTable, numberText, quantityPlot, quantityTable, shortLength } from '../tables.js';
+import { markdownTable, shortLength } from '../../lib/cli/eval/markdown.js';
+import { numberText, quantityPlot, quantityTable } from '../tables.js';
 import { kQuantities, type Cells, type Quantity } from './cell.js';
 import type { Method } from './method.js';
 

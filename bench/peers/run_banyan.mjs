@@ -2,6 +2,7 @@
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { idsOf } from './ids.mjs';
+import { greedyRequest } from './request.mjs';
 
 const { file, threads, prompt, decode, variant } = JSON.parse(process.argv[2]);
 const native = createRequire(import.meta.url)('node-gyp-build')(fileURLToPath(new URL('../../', import.meta.url)));
@@ -9,11 +10,7 @@ const cancel = native.createCancel();
 const began = performance.now();
 const model = await native.load({ model: file, device: 'cpu', threads, ...(variant ? { cpuVariant: variant } : {}) }, cancel, null);
 const loadMs = performance.now() - began;
-const request = (ids, maxTokens) => ({
-  ...{ ids, maxTokens, stopIds: new Int32Array(0), temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, frequencyPenalty: 0 },
-  ...{ presencePenalty: 0, penaltyWindow: 64, seed: 1, biasIds: new Int32Array(0), biasValues: new Float32Array(0) },
-});
-const run = (session, ids, maxTokens) => session.generate(request(ids, maxTokens), cancel, () => {});
+const run = (session, ids, maxTokens) => session.generate(greedyRequest(ids, maxTokens), cancel, () => {});
 const session = model.createSession({});
 await run(session, idsOf(16, model.info.vocabSize, 7), 2); // buffers and pages
 const first = performance.now() - began;

@@ -3,6 +3,7 @@
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { idsOf } from './ids.mjs';
+import { greedyRequest } from './request.mjs';
 
 const { file, threads, began } = JSON.parse(process.argv[2]);
 const native = createRequire(import.meta.url)('node-gyp-build')(fileURLToPath(new URL('../../', import.meta.url)));
@@ -10,11 +11,6 @@ const cancel = native.createCancel();
 const clock = () => performance.timeOrigin + performance.now() - began;
 const model = await native.load({ model: file, device: 'cpu', threads }, cancel, null);
 const loadMs = clock();
-const request = {
-  ...{ ids: idsOf(16, model.info.vocabSize, 1), maxTokens: 1, stopIds: new Int32Array(0), temperature: 0, topK: 0, topP: 1, minP: 0 },
-  ...{ repetitionPenalty: 1, frequencyPenalty: 0, presencePenalty: 0, penaltyWindow: 64, seed: 1 },
-  ...{ biasIds: new Int32Array(0), biasValues: new Float32Array(0) },
-};
-await model.createSession({}).generate(request, cancel, () => {});
+await model.createSession({}).generate(greedyRequest(idsOf(16, model.info.vocabSize, 1), 1), cancel, () => {});
 console.log(JSON.stringify({ loadSeconds: loadMs / 1000, startSeconds: clock() / 1000 }));
 await model.dispose();

@@ -29,15 +29,21 @@ Napi::Value room(SessionHandle& handle, const Args& args) {
   return Napi::Number::New(args.env(), static_cast<double>(live(handle)->room(static_cast<size_t>(n_prompt))));
 }
 
+// What every run tells while it is under way.
+template <class Hooks> Hooks hooks_to(const std::shared_ptr<Sender>& sender, const CancelFlag& cancel) {
+  Hooks hooks;
+  hooks.cancel = cancel;
+  hooks.on_progress = [sender](const char* phase, uint64_t done, uint64_t total) { sender->progress(phase, done, total); };
+  hooks.on_retrieval = [sender](const Retrieval& retrieval) { sender->retrieval(retrieval); };
+  return hooks;
+}
+
 Napi::Value generate(SessionHandle& handle, const Args& args) {
   auto session = live(handle);
   auto request = to_generate_request(args[0]);
   const CancelFlag cancel = handle_of<CancelHandle>(args[1]).flag;
   return EnvData::of(args.env()).run(args.env(), args.callback(2, "onEvent"), cancel, session, [&](std::shared_ptr<Sender> sender) {
-    GenerateHooks hooks;
-    hooks.cancel = cancel;
-    hooks.on_progress = [sender](const char* phase, uint64_t done, uint64_t total) { sender->progress(phase, done, total); };
-    hooks.on_retrieval = [sender](const Retrieval& retrieval) { sender->retrieval(retrieval); };
+    auto hooks = hooks_to<GenerateHooks>(sender, cancel);
     hooks.on_token = [sender](int32_t id) { sender->token(id); };
     hooks.on_done = [sender](const Error* error, const GenerateResult& result) {
       sender->done(error, [result](Napi::Env env) { return generate_result(env, result); });
@@ -51,10 +57,7 @@ Napi::Value score(SessionHandle& handle, const Args& args) {
   auto request = to_score_request(args[0]);
   const CancelFlag cancel = handle_of<CancelHandle>(args[1]).flag;
   return EnvData::of(args.env()).run(args.env(), args.callback(2, "onEvent"), cancel, session, [&](std::shared_ptr<Sender> sender) {
-    ScoreHooks hooks;
-    hooks.cancel = cancel;
-    hooks.on_progress = [sender](const char* phase, uint64_t done, uint64_t total) { sender->progress(phase, done, total); };
-    hooks.on_retrieval = [sender](const Retrieval& retrieval) { sender->retrieval(retrieval); };
+    auto hooks = hooks_to<ScoreHooks>(sender, cancel);
     hooks.on_done = [sender](const Error* error, const ScoreResult& result) {
       sender->done(error, [result](Napi::Env env) { return score_result(env, result); });
     };

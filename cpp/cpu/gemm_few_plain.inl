@@ -134,35 +134,3 @@ template <DType kFormat> void few_plain_task(const FewJob& job, int index, std::
   }
   store_sums(a, begin, end, sums);
 }
-
-// Rows of x whose distance is a multiple of 4 KiB, as model dims are, would all map to the same sets of the first-level cache: they are copied
-// to rows of an odd number of cache lines.
-inline void gemm_few(Stream& stream, const GemmArgs& a) {
-  Threads& threads = *static_cast<Threads*>(stream.backend);
-  const bool is_plain = traits(a.w.dtype).block_size == 1;
-  const auto n_bytes = static_cast<int64_t>(row_bytes(a.w.dtype, a.w.cols));
-  const int64_t task_bytes = a.n_tokens > 2 ? kFewTaskBytes : kFewTaskBytes / 4;
-  int64_t n_per_task = std::clamp<int64_t>(task_bytes / std::max<int64_t>(1, n_bytes), 1, kFewRows);
-  if (n_per_task > kMostRows) n_per_task = n_per_task / kMostRows * kMostRows;
-  FewJob job{stream, a, const_cast<float*>(a.x), a.w.cols, n_per_task, a.w.cols};
-  const int n_together = is_plain ? std::min(a.n_tokens, kGroupTokens) : a.n_tokens;
-  if (a.n_tokens > 2) job.depth = std::max<int64_t>(256, kFewPieceBytes / 4 / n_together / 256 * 256);  // whole K-quant blocks
-  const int64_t odd_stride = (round_up(a.w.cols, 16) / 16 | 1) * 16;
-  const int64_t spread_bytes = a.n_tokens * odd_stride * static_cast<int64_t>(sizeof(float));
-  const bool is_spread = a.n_tokens > 1 && spread_bytes <= static_cast<int64_t>(Threads::kSharedBytes);
-  if (is_spread) {
-    job.x = reinterpret_cast<float*>(threads.shared());
-    job.x_stride = odd_stride;
-  }
-  const int64_t n_tasks = ceil_div(a.w.rows, n_per_task);
-  const auto work = [&] {
-    switch (a.w.dtype) {
-      case DType::kF32: return phase<FewJob, few_plain_task<DType::kF32>>(job, n_tasks);
-      case DType::kF16: return phase<FewJob, few_plain_task<DType::kF16>>(job, n_tasks);
-      case DType::kBF16: return phase<FewJob, few_plain_task<DType::kBF16>>(job, n_tasks);
-      default: return phase<FewJob, few_blocks_task>(job, n_tasks);
-    }
-  };
-  const Threads::Phase phases[] = {phase<FewJob, spread_task>(job, a.n_tokens), work()};
-  threads.run(is_spread ? phases : phases + 1, is_spread ? 2 : 1);
-}

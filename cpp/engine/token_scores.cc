@@ -70,10 +70,10 @@ TokenScores::TokenScores(Device& device, Stream& s, const Decoder& upper, const 
     matching.resize(static_cast<size_t>(heads));
     std::iota(matching.begin(), matching.end(), 0);
   }
-  std::vector<int> place(static_cast<size_t>(kv_heads), -1);  // of a kv head's products; only those that some matching head reads are computed
+  std::vector<int> part_of(static_cast<size_t>(kv_heads), -1);  // of a kv head's products; only those that some matching head reads are computed
   int n_wanted = 0;
   for (const int h : matching) {
-    int& of_group = place[static_cast<size_t>(h / group)];
+    int& of_group = part_of[static_cast<size_t>(h / group)];
     if (of_group < 0) of_group = n_wanted++;
   }
 
@@ -84,7 +84,7 @@ TokenScores::TokenScores(Device& device, Stream& s, const Decoder& upper, const 
     const Chunk& chunk = *chunks[c].chunk;
     const auto n = static_cast<int64_t>(chunk.tokens.size());
     for (int g = 0; g < kv_heads; ++g) {
-      const int at = place[static_cast<size_t>(g)];
+      const int at = part_of[static_cast<size_t>(g)];
       if (at < 0) continue;
       const WeightView keys{chunk.token_keys.data + static_cast<size_t>(g * n) * row_bytes(kv_dtype, head_dim), kv_dtype, n, head_dim};
       gemm(s, {products.as<float>() + static_cast<size_t>(at) * n_head + begin_[c] * static_cast<size_t>(group),
@@ -98,7 +98,7 @@ TokenScores::TokenScores(Device& device, Stream& s, const Decoder& upper, const 
 
   scores_.assign(n_tokens, -std::numeric_limits<float>::infinity());
   for (const int h : matching) {
-    const float* of_group = host.data() + static_cast<size_t>(place[static_cast<size_t>(h / group)]) * n_head;
+    const float* of_group = host.data() + static_cast<size_t>(part_of[static_cast<size_t>(h / group)]) * n_head;
     const auto each_chunk = [&](auto&& visit) {
       for (size_t c = 0; c < chunks.size(); ++c) {
         const size_t n = chunks[c].chunk->tokens.size();

@@ -5,7 +5,8 @@ import { Cells as AnyCells } from '../../bench/cells.js';
 import { ratioBars } from '../../bench/bars.js';
 import { Cells, markdownSection, measured, plots, ratioRows, type Results } from '../../bench/long/report.js';
 import type { Start } from '../../bench/long/sample.js';
-import { fullCacheBytes, shapeOf, systemOf, type System } from '../../bench/long/system.js';
+import { shapeOf } from '../../bench/gguf_writer.js';
+import { fullCacheBytes, systemOf, type System } from '../../bench/long/system.js';
 
 const [kOurs, kPeer] = [systemOf('m4', 'Q8_0'), systemOf('llama', 'Q8_0')];
 const kMegabyte = 2 ** 20;

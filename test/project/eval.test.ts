@@ -13,7 +13,7 @@ import { kInfinitebench } from '../../lib/cli/eval/infinitebench.js';
 import { kLongbench } from '../../lib/cli/eval/longbench.js';
 import * as metrics from '../../lib/cli/eval/metrics.js';
 import { draw, randomFrom } from '../../lib/cli/eval/random.js';
-import { markdownTable } from '../../lib/cli/eval/report.js';
+import { markdownTable, shortLength } from '../../lib/cli/eval/markdown.js';
 import { meanOf } from '../../lib/cli/eval/statistics.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -65,7 +65,15 @@ test('random numbers repeat, and draws are different ones', () => {
 
 test('means, tables and heat maps', () => {
   expect(meanOf([1, 2, 3])).toEqual({ mean: 2, error: Math.sqrt(1 / 3), n: 3 });
-  expect(markdownTable(['a', 'b'], [['long name', '1']])).toBe('| a         |   b |\n| --------- | --: |\n| long name |   1 |');
+  const { mean, error } = meanOf([1, 2, 1, 2]);
+  expect([mean, error]).toEqual([1.5, expect.closeTo(Math.sqrt(1 / 3) / 2, 12)]);
+  expect([shortLength(4096), shortLength(512), shortLength(1500)]).toEqual(['4K', '512', '1500']);
+  expect(
+    markdownTable([
+      ['a', 'b'],
+      ['long name', '1'],
+    ]),
+  ).toBe('| a         |   b |\n| --------- | --: |\n| long name |   1 |');
   const svg = heatmap({ title: 'a < b', xLabel: 'x', yLabel: 'y', columns: ['1', '2'], rows: ['r'], shares: [[0.42, null]] });
   expect(svg).toContain('>42<');
   expect(svg).toContain('>–<');
@@ -107,6 +115,8 @@ describe('banyan eval', () => {
       path('passkey.jsonl'),
       `${JSON.stringify({ id: 0, context: text.slice(0, 5000), input: 'What is the pass key?', answer: ['71432'] })}\n`,
     );
+    writeFileSync(path('torn.jsonl.gz'), gzipSync(text).subarray(0, 500));
+    writeFileSync(path('lines.jsonl'), '{"text": "one"}\n[1, 2]\n');
     writeFileSync(path('prompts.json'), JSON.stringify({ triviaqa: 'Question.\n\n{context}\n\n{input}' }));
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -183,6 +193,8 @@ describe('banyan eval', () => {
     [['perplexity', 'text.txt', '--lengths', '200'], 2, 'more than the 256'],
     [['perplexity', 'text.txt', '--lengths', '400K'], 1, 'BANYAN_INVALID_ARGUMENT'],
     [['perplexity', 'missing.txt'], 1, 'BANYAN_FILE_NOT_FOUND'],
+    [['perplexity', 'torn.jsonl.gz'], 1, 'BANYAN_IO'],
+    [['perplexity', 'lines.jsonl'], 1, 'line 2 is not a JSON object'],
     [['lookup', 'text.txt', '--task', 'magic'], 2, 'must be one of'],
     [['lookup', 'text.txt', '--depths', '0,120'], 2, 'from 0 to 100'],
     [['longbench', '--data', 'out'], 2, 'no file of LongBench'],

@@ -47,13 +47,14 @@ export async function lookup(
       for (const group of together) {
         const planted = await plant(model, task, text, length, group, random);
         for (const system of systems) {
-          await ask(model, system, task, planted, (i, found) => {
+          const answers = await ask(model, system, task, planted, signal);
+          answers.forEach((found, i) => {
             const key = `${system.name} ${length} ${group[i]!}`;
             const cell = cells.get(key) ?? { system: system.name, length, depth: group[i]!, trials: 0, answered: 0, opened: 0, first: 0 };
             cells.set(key, cell);
             cell.trials++;
             for (const what of ['answered', 'opened', 'first'] as const) if (found[what]) cell[what]++;
-          }, signal); // prettier-ignore
+          });
           onCell(++done, lengths.length * trials * together.length * systems.length);
         }
       }
@@ -64,43 +65,45 @@ export async function lookup(
 
 type Found = Pick<Record<keyof LookupCell, boolean>, 'answered' | 'opened' | 'first'>;
 
+const kAnswerTokens = 12; // enough for any value, and for what shows that it ends
+
+// What was found of each fact; nothing if the document or the questions do not fit.
 async function ask(
   model: Model,
   system: System,
   task: Task,
   { ids, facts }: { ids: Int32Array; facts: readonly Fact[] },
-  onAnswer: (fact: number, found: Found) => void,
   signal: AbortSignal,
-): Promise<void> {
-  const question = await model.tokenize(task.stem(''));
-  const kAnswer = 12; // tokens: enough for any value, and its end
-  const method = system.method(ids.length + 4 * question.length + kAnswer, model.info.window);
+): Promise<Found[]> {
+  const { window, bosId } = model.info;
+  const bos = bosId === null ? [] : [bosId];
+  const questions = await Promise.all(facts.map(({ key }) => model.tokenize(` ${task.stem(key)}`))); // with the space that begins a sentence in a text
+  const longest = bos.length + Math.max(...questions.map((question) => question.length)) + kAnswerTokens;
+  const method = system.method(ids.length + longest, window);
   // The window alone: what stands last in the document, as much as fits before the question.
-  const room = model.info.window - 4 * question.length - 2 * kAnswer;
-  const kept = method === null ? ids.subarray(Math.max(0, ids.length - room)) : ids;
-  const document = method === null ? null : await model.compress(kept, { method: method.name, signal });
+  const before = method === null ? [...ids.subarray(Math.max(0, ids.length + longest - window))] : [];
+  const document = method === null ? null : await model.compress(ids, { method: method.name, signal });
   try {
     await using session = model.createSession({
       ...{ method: method ?? 'full', template: null },
       ...(document === null ? {} : { documents: [document] }),
     });
-    for (const [i, { key, value, tokens }] of facts.entries()) {
-      const stem = task.stem(key);
-      const { bosId } = model.info;
-      const local = document === null ? kept : new Int32Array(0);
-      // A sentence of its own, as in the document.
-      const prompt = Int32Array.from([...(bosId === null ? [] : [bosId]), ...local, ...(await model.tokenize(local.length > 0 ? ` ${stem}` : stem))]);
-      const result = await session.generate(prompt, { maxTokens: kAnswer, temperature: 0, signal }).result;
-      const spans = result.retrieval[0]?.opened ?? [];
+    const found: Found[] = [];
+    for (const [i, { value, tokens }] of facts.entries()) {
+      const prompt = Int32Array.from([...bos, ...before, ...questions[i]!]);
+      const { text, retrieval } = await session.generate(prompt, { maxTokens: kAnswerTokens, temperature: 0, signal }).result;
+      const spans = retrieval[0]?.opened ?? [];
       const holds = ({ tokens: [from, to] }: { tokens: readonly [number, number] }): boolean => from <= tokens[0] && tokens[1] <= to;
-      onAnswer(i, {
-        answered: new RegExp(`^\\s*${value}(?![\\p{L}\\p{N}])`, 'u').test(result.text),
+      found.push({
+        answered: new RegExp(`^\\s*${value}(?![\\p{L}\\p{N}])`, 'u').test(text),
         opened: spans.some(holds),
         first: spans[0] !== undefined && holds(spans[0]),
       });
     }
+    return found;
   } catch (error) {
-    if (!(error instanceof BanyanError && error.code === 'BANYAN_CONTEXT_OVERFLOW')) throw error;
+    if (error instanceof BanyanError && error.code === 'BANYAN_CONTEXT_OVERFLOW') return [];
+    throw error;
   } finally {
     await document?.dispose();
   }

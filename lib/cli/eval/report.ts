@@ -8,6 +8,7 @@ import type { BenchmarkRow } from './benchmark.js';
 import { heatmap } from './heatmap.js';
 import type { LookupCell } from './lookup.js';
 import type { PerplexityCell } from './perplexity.js';
+import { markdownTable, shortLength } from './markdown.js';
 import { logLogPlot } from './plot.js';
 import { kSystems } from './systems.js';
 
@@ -22,16 +23,6 @@ export interface Report {
 }
 
 const labelOf = (name: string): string => kSystems.find((system) => system.name === name)!.label;
-const shortCount = (n: number): string => (n >= 1024 && n % 1024 === 0 ? `${n / 1024}K` : String(n));
-
-/** A table in Markdown, columns of one width, the first to the left. */
-export function markdownTable(header: readonly string[], rows: readonly (readonly string[])[]): string {
-  const widths = header.map((title, column) => Math.max(3, title.length, ...rows.map((row) => row[column]!.length)));
-  const line = (cells: readonly string[]): string =>
-    `| ${cells.map((cell, column) => (column === 0 ? cell.padEnd(widths[0]!) : cell.padStart(widths[column]!))).join(' | ')} |`;
-  const rule = `| ${widths.map((width, column) => (column === 0 ? '-'.repeat(width) : `${'-'.repeat(width - 1)}:`)).join(' | ')} |`;
-  return [line(header), rule, ...rows.map(line)].join('\n');
-}
 
 const unique = <T>(items: readonly T[]): T[] => [...new Set(items)];
 
@@ -45,16 +36,11 @@ export function perplexityReport(cells: readonly PerplexityCell[], title: string
   const differences = rows(({ difference }) =>
     difference === null ? '–' : `${signed(difference.mean)} ± ${Number.isNaN(difference.error) ? '?' : difference.error.toFixed(3)}`,
   ).filter((row) => row.slice(1).some((cell) => cell !== '–'));
-  const header = lengths.map(shortCount);
-  const parts = [
-    markdownTable(
-      ['perplexity', ...header],
-      rows(({ perplexity }) => perplexity.toPrecision(4)),
-    ),
-  ];
-  if (differences.length > 0) parts.push(markdownTable(['nats against the window', ...header], differences));
+  const header = lengths.map(shortLength);
+  const parts = [markdownTable([['perplexity', ...header], ...rows(({ perplexity }) => perplexity.toPrecision(4))])];
+  if (differences.length > 0) parts.push(markdownTable([['nats against the window', ...header], ...differences]));
   const plot = logLogPlot({
-    ...{ title, xLabel: 'tokens of text', yLabel: 'perplexity', formatX: shortCount, formatY: String },
+    ...{ title, xLabel: 'tokens of text', yLabel: 'perplexity', formatX: shortLength, formatY: String },
     series: systems.map((system) => ({
       name: labelOf(system),
       points: cells.filter((cell) => cell.system === system).map(({ length, perplexity }) => ({ x: length, y: perplexity, isFitted: false })),
@@ -87,13 +73,13 @@ export function lookupReport(cells: readonly LookupCell[], title: string): Repor
       `lookup-${system}`,
       heatmap({
         ...{ title: `${title}: ${labelOf(system)}, % answered`, xLabel: 'tokens of the document', yLabel: 'depth of the fact' },
-        columns: lengths.map(shortCount),
+        columns: lengths.map(shortLength),
         rows: depths.map((depth) => `${Math.round(100 * depth)} %`),
         shares: depths.map((depth) => lengths.map((length) => share(of(system, length).filter((cell) => cell.depth === depth), 'answered'))), // prettier-ignore
       }),
     ]),
   );
-  return { name: 'lookup', markdown: markdownTable(['answered', ...lengths.map(shortCount)], rows), plots, data: { cells } };
+  return { name: 'lookup', markdown: markdownTable([['answered', ...lengths.map(shortLength)], ...rows]), plots, data: { cells } };
 }
 
 export function benchmarkReport(rows: readonly BenchmarkRow[], name: string): Report {
@@ -102,7 +88,7 @@ export function benchmarkReport(rows: readonly BenchmarkRow[], name: string): Re
     ...[score.n, tokens, overflowed, skipped].map(String),
   ]);
   const header = ['task', 'score', '±', 'questions', 'tokens', 'too long', 'left out'];
-  return { name: name.toLowerCase(), markdown: markdownTable(header, table), plots: {}, data: { rows } };
+  return { name: name.toLowerCase(), markdown: markdownTable([header, ...table]), plots: {}, data: { rows } };
 }
 
 /** Prints the tables (or JSON) and, with a folder, writes NAME.json, NAME.md and the plots there. */

@@ -3,36 +3,55 @@ import { spawn } from 'node:child_process';
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
-import { createInterface } from 'node:readline';
 import { createGunzip } from 'node:zlib';
 
 import { BanyanError } from '../../errors.js';
 import type { Model } from '../../index.js';
 
-/** The file's bytes; .gz is unpacked here, .xz by the program xz. Rejects with BANYAN_FILE_NOT_FOUND, BANYAN_IO. */
-export async function openFile(path: string): Promise<Readable> {
-  await stat(path);
-  if (path.endsWith('.gz'))
-    return createReadStream(path)
-      .on('error', () => {})
-      .pipe(createGunzip());
-  if (!path.endsWith('.xz')) return createReadStream(path);
+function open(path: string): Readable {
+  if (path.endsWith('.xz')) return unpackXz(path);
+  const file = createReadStream(path);
+  if (!path.endsWith('.gz')) return file;
+  const unpacked = createGunzip();
+  file.on('error', (error) => unpacked.destroy(error));
+  return file.pipe(unpacked).on('error', () => file.destroy());
+}
+
+function unpackXz(path: string): Readable {
   const child = spawn('xz', ['-dc', path], { stdio: ['ignore', 'pipe', 'ignore'] });
-  child.on('error', () => child.stdout.destroy(new BanyanError('BANYAN_IO', `${path} needs the program xz, which was not found`)));
+  child.on('error', () => child.stdout.destroy(new Error('the program xz was not found')));
   child.on('close', (code) => {
-    if (code !== 0 && code !== null) child.stdout.destroy(new BanyanError('BANYAN_IO', `xz could not unpack ${path}`));
+    if (code !== 0 && code !== null) child.stdout.destroy(new Error('xz could not unpack it'));
   });
   return child.stdout;
 }
 
-/** Objects of a JSON Lines file (.jsonl, .jsonl.gz, .jsonl.xz). Rejects with BANYAN_INVALID_ARGUMENT for a line that is none. */
+/** The file's text in pieces; .gz is unpacked here, .xz by the program xz. Rejects with BANYAN_FILE_NOT_FOUND, BANYAN_IO. */
+async function* readPieces(path: string): AsyncGenerator<string> {
+  await stat(path);
+  const decoder = new TextDecoder();
+  try {
+    for await (const piece of open(path)) yield decoder.decode(piece as Buffer, { stream: true });
+  } catch (error) {
+    throw new BanyanError('BANYAN_IO', `${path}: ${(error as Error).message}`);
+  }
+  yield decoder.decode();
+}
+
+async function* readLines(path: string): AsyncGenerator<string> {
+  let rest = '';
+  for await (const piece of readPieces(path)) {
+    const lines = (rest + piece).split('\n');
+    rest = lines.pop()!;
+    yield* lines;
+  }
+  yield rest;
+}
+
+/** Objects of a JSON Lines file (.jsonl, .jsonl.gz, .jsonl.xz). Rejects as readPieces, with BANYAN_INVALID_ARGUMENT for a line that is none. */
 export async function* readJsonLines(path: string): AsyncGenerator<Record<string, unknown>> {
-  const input = await openFile(path);
-  const lines = createInterface({ input, crlfDelay: Infinity });
-  let failure: Error | undefined;
-  input.on('error', (error) => ((failure = error), lines.close()));
   let number = 0;
-  for await (const line of lines) {
+  for await (const line of readLines(path)) {
     number++;
     if (line.trim() === '') continue;
     let value: unknown;
@@ -46,7 +65,6 @@ export async function* readJsonLines(path: string): AsyncGenerator<Record<string
     }
     yield value as Record<string, unknown>;
   }
-  if (failure !== undefined) throw failure;
 }
 
 async function* textsOf(path: string): AsyncGenerator<string> {
@@ -57,9 +75,9 @@ async function* textsOf(path: string): AsyncGenerator<string> {
     }
     return;
   }
-  const pieces: Buffer[] = [];
-  for await (const piece of await openFile(path)) pieces.push(piece as Buffer);
-  yield Buffer.concat(pieces).toString('utf8');
+  const pieces: string[] = [];
+  for await (const piece of readPieces(path)) pieces.push(piece);
+  yield pieces.join('');
 }
 
 /** All texts of the files as one sequence, an empty line between two; at most `limit` tokens. */
