@@ -137,17 +137,26 @@ struct FewHeads {
   }
 };
 
-// Calls for the keys of a tile in blocks that the first-level cache holds for all heads, head by head, and asks for the block after.
-template <DType kFormat, class Call>
+// Calls for the keys of a tile in blocks that the first-level cache holds for all heads, head by head, and asks for the block after: in the order it
+// lies in, a part before every head.
+template <DType kFormat, int kBlock, class Call>
 void walk_blocks(const KvView& kv, const void* side, const FewHeads& heads, int64_t n, int n_keys, int head_dim, Call call) {
-  for (int i = 0; i < n_keys; i += kFewBlock) {
+  const bool is_joint = kv.head_stride == head_dim;  // a token's heads lie together
+  const int n_parts = is_joint ? heads.n_kv_heads : 1;
+  const size_t row = row_bytes(kFormat, n_parts * int64_t{head_dim});
+  for (int i = 0; i < n_keys; i += kBlock) {
     for (int head = 0; head < heads.n_kv_heads; ++head) {
-      const FewRows rows = rows_of<kFormat>(kv, side, heads.first_kv_head + head, n + i, std::min(kFewBlock, n_keys - i));
-      for (int j = 0; j < rows.n; ++j) {
-        const uint8_t* next = rows.first + static_cast<size_t>(kFewBlock + j) * rows.stride;
-        for (size_t at = 0; at < row_bytes(kFormat, head_dim); at += 64) BANYAN_PREFETCH_NEAR(next + at);
+      const int part = is_joint ? head : 0;
+      const FewRows next = rows_of<kFormat>(kv, side, heads.first_kv_head + head - part, n + i + kBlock, kBlock);
+      if (next.stride == row) {
+        const size_t n_bytes = kBlock * row / static_cast<size_t>(n_parts);
+        for (size_t at = part * n_bytes; at < (part + 1) * n_bytes; at += 64) BANYAN_PREFETCH_NEAR(next.first + at);
+      } else {
+        for (int j = part * kBlock / n_parts; j < (part + 1) * kBlock / n_parts; ++j) {
+          for (size_t at = 0; at < row; at += 64) BANYAN_PREFETCH_NEAR(next.first + static_cast<size_t>(j) * next.stride + at);
+        }
       }
-      call(head, i, rows);
+      call(head, i, rows_of<kFormat>(kv, side, heads.first_kv_head + head, n + i, std::min(kBlock, n_keys - i)));
     }
   }
 }
@@ -155,7 +164,7 @@ void walk_blocks(const KvView& kv, const void* side, const FewHeads& heads, int6
 // Folds keys [n, n + n_keys), one tile at most, into the states of all heads.
 template <DType kFormat> void fold_few_as(const AttendJob& job, QueryTile& tile, const FewHeads& heads, int64_t n, int n_keys) {
   const AttendArgs& a = job.args;
-  walk_blocks<kFormat>(a.kv, a.kv.k, heads, n, n_keys, a.head_dim, [&](int head, int first, const FewRows& keys) {
+  walk_blocks<kFormat, kFewBlock>(a.kv, a.kv.k, heads, n, n_keys, a.head_dim, [&](int head, int first, const FewRows& keys) {
     heads.turn_to(a, tile, head);
     in_groups(tile.n_rows(), [&](int row, auto n_rows) {
       score_rows<kFormat, decltype(n_rows)::value>(keys, tile.q + row * a.head_dim, a.head_dim, tile.scores + row * kKeyTile + first);
@@ -165,20 +174,25 @@ template <DType kFormat> void fold_few_as(const AttendJob& job, QueryTile& tile,
     heads.turn_to(a, tile, head);
     fold_rows(job, tile, n, n_keys);
   }
-  walk_blocks<kFormat>(a.kv, a.kv.v, heads, n, n_keys, a.head_dim, [&](int head, int first, const FewRows& values) {
+  walk_blocks<kFormat, kFewBlock>(a.kv, a.kv.v, heads, n, n_keys, a.head_dim, [&](int head, int first, const FewRows& values) {
     heads.turn_to(a, tile, head);
     in_groups(tile.n_rows(), [&](int row, auto n_rows) {
       add_values<kFormat, decltype(n_rows)::value>(values, tile.scores + row * kKeyTile + first, a.head_dim, tile.o + row * a.head_dim);
     });
   });
 }
-inline void fold_few(const AttendJob& job, QueryTile& tile, const FewHeads& heads, int64_t n, int n_keys) {
-  switch (job.args.kv.dtype) {
-    case DType::kQ8_0: return fold_few_as<DType::kQ8_0>(job, tile, heads, n, n_keys);
-    case DType::kF16: return fold_few_as<DType::kF16>(job, tile, heads, n, n_keys);
-    default: return fold_few_as<DType::kF32>(job, tile, heads, n, n_keys);
+
+// How the rows of few queries meet their keys: in floats, or (attend_few_int8.inl) in integers.
+struct FewFloats {
+  static void prepare(const AttendArgs&, QueryTile&) {}  // of what load_queries left
+  static void fold(const AttendJob& job, QueryTile& tile, const FewHeads& heads, int64_t n, int n_keys) {
+    switch (job.args.kv.dtype) {
+      case DType::kQ8_0: return fold_few_as<DType::kQ8_0>(job, tile, heads, n, n_keys);
+      case DType::kF16: return fold_few_as<DType::kF16>(job, tile, heads, n, n_keys);
+      default: return fold_few_as<DType::kF32>(job, tile, heads, n, n_keys);
+    }
   }
-}
+};
 
 // Whether the keys of n_rows queries a kv head are worth no packing.
 inline bool is_few(const AttendArgs& a, int n_rows) { return n_rows <= kFewQueryRows && a.head_dim % kLanes == 0; }
@@ -190,7 +204,7 @@ inline int joint_heads(const AttendArgs& a, int n_rows) {
 }
 
 // Queries that share their keys, some kv heads, one split of the keys.
-inline void attend_few_task(const AttendJob& job, int index, std::byte* scratch) {
+template <class Few> void attend_few_task(const AttendJob& job, int index, std::byte* scratch) {
   const AttendArgs& a = job.args;
   const int split = index % job.n_splits;
   index /= job.n_splits;
@@ -205,9 +219,10 @@ inline void attend_few_task(const AttendJob& job, int index, std::byte* scratch)
     for (int i = 0; i < n_kv_heads; ++i) {
       heads.turn_to(a, tile, i);
       load_queries(a, tile);
+      Few::prepare(a, tile);
     }
     for (int64_t n = span.begin; n < span.end && !job.stream.cancelled(); n += kKeyTile) {
-      fold_few(job, tile, heads, n, static_cast<int>(std::min<int64_t>(kKeyTile, span.end - n)));
+      Few::fold(job, tile, heads, n, static_cast<int>(std::min<int64_t>(kKeyTile, span.end - n)));
     }
     for (int i = 0; i < n_kv_heads; ++i) {
       heads.turn_to(a, tile, i);

@@ -1,6 +1,6 @@
 // attend_keys: cuts the queries and keys of attend and inject into tasks, for few queries (attend_few.inl) or many (attend.inl).
 
-inline void attend_few(AttendJob& job) {
+template <class Few> void attend_few(AttendJob& job) {
   const AttendArgs& a = job.args;
   const auto count_tasks = [&](int joint_heads) {  // of one split
     job.joint_heads = joint_heads;
@@ -10,7 +10,7 @@ inline void attend_few(AttendJob& job) {
   int64_t n_tasks = count_tasks(joint_heads(a, job.tile_tokens * job.group));
   cut(job, n_tasks, kFewSplitKeys);
   while (job.joint_heads > 1 && n_tasks * job.n_splits < kFewTasks) n_tasks = count_tasks(job.joint_heads / 2);
-  run_splits<attend_few_task>(job, n_tasks);
+  run_splits<attend_few_task<Few>>(job, n_tasks);
 }
 
 inline void attend_many(AttendJob& job) {
@@ -20,7 +20,7 @@ inline void attend_many(AttendJob& job) {
   run_splits<attend_task>(job, n_tasks);
 }
 
-inline void attend_keys(Stream& stream, const AttendArgs& args, int n_slots) {
+template <class Few> void attend_keys(Stream& stream, const AttendArgs& args, int n_slots) {
   if (args.n_tokens <= 0 || args.n_heads <= 0) return;
   AttendJob job{stream, args, n_slots, args.n_heads / args.n_kv_heads, 0, 0, 0, 0, 1, 1, nullptr};
   const int most = most_rows(args.head_dim), n_run = longest_run(job);
@@ -28,8 +28,8 @@ inline void attend_keys(Stream& stream, const AttendArgs& args, int n_slots) {
   const int n_cuts = static_cast<int>(ceil_div(n_run, most / job.tile_heads));
   job.tile_tokens = static_cast<int>(ceil_div(n_run, n_cuts));  // the tiles of a run are of one size
   job.n_tiles = static_cast<int>(ceil_div(args.n_tokens, job.tile_tokens));
-  if (is_few(args, job.tile_tokens * job.group)) attend_few(job);
+  if (is_few(args, job.tile_tokens * job.group)) attend_few<Few>(job);
   else attend_many(job);
 }
 
-inline void attend(Stream& stream, const AttendArgs& args) { attend_keys(stream, args, 0); }
+inline void attend(Stream& stream, const AttendArgs& args) { attend_keys<FewFloats>(stream, args, 0); }

@@ -1,4 +1,5 @@
-// AVX-512 with VNNI: Ice Lake, Zen 4 and later. The ops of avx512, but gemm of block formats multiplies integers.
+// AVX-512 with VNNI: Ice Lake, Zen 4 and later. The ops of avx512, but gemm of block formats, and attention of few
+// queries over Q8_0 keys, multiply integers.
 #include "cpu/kernels.h"
 
 #if defined(__x86_64__) || defined(_M_X64)
@@ -20,12 +21,21 @@ namespace banyan {
 namespace avx512vnni {
 namespace {
 #include "cpu/vec_avx512.h"
+#include "cpu/vec_math.inl"
 #include "cpu/tasks.inl"
 #include "cpu/int8_format.inl"
 #include "cpu/quantize_rows.inl"
 #include "cpu/gemm_int8_few.inl"
 #include "cpu/unpack_int8.inl"
 #include "cpu/gemm_int8.inl"
+
+#include "cpu/dequant.inl"
+#include "cpu/multiply.inl"
+#include "cpu/attend.inl"
+#include "cpu/attend_few.inl"
+#include "cpu/attend_keys.inl"
+#include "cpu/inject.inl"
+#include "cpu/attend_few_int8.inl"
 }  // namespace
 }  // namespace avx512vnni
 }  // namespace banyan
@@ -41,6 +51,8 @@ const banyan::Ops* banyan::kernels_avx512vnni() {
     Ops all = *kernels_avx512();
     all.name = "avx512vnni";
     all.gemm = avx512vnni::gemm_int8;
+    all.attend = avx512vnni::attend_int8;
+    all.inject = avx512vnni::inject_int8;
     return all;
   }();
   return &ops;

@@ -6,13 +6,15 @@
 
 namespace banyan::test {
 
-// Of q (times scale and log2(e), after a power of two per row) and of the weights: none, to halves, or to sums of two halves. Unless none, elements of
-// Q8_0 are halves.
-enum class Rounding { kNone, kHalf, kTwoHalves };
+// Of q (times scale and log2(e), after a power of two per row) and of the weights: none, to halves, or to sums of two halves; elements of Q8_0 then are
+// halves. Or to 16-bit integers: q by 32 elements, weights times the scales of the values by 32 keys.
+enum class Rounding { kNone, kHalf, kTwoHalves, kInts };
 
 // What the op of this run may do.
 inline Rounding rounding_of(const Run& run, DType keys) {
-  return run.device != nullptr && std::string(run.stream.ops->name) == "cuda" && keys != DType::kF32 ? Rounding::kHalf : Rounding::kNone;
+  const std::string name = run.stream.ops->name;
+  if (run.device != nullptr && name == "cuda" && keys != DType::kF32) return Rounding::kHalf;
+  return name == "avx512vnni" && keys == DType::kQ8_0 ? Rounding::kInts : Rounding::kNone;
 }
 
 inline float rounded_to_half(float x) { return static_cast<float>(half_value(nearest_half(x))); }
@@ -57,8 +59,55 @@ inline Attention<float> attend_in_halves(const AttendArgs& a, const std::vector<
   return result;
 }
 
+// x to whole parts of the largest magnitude.
+inline void round_to_parts(float* x, size_t n, float parts) {
+  float highest = 0;
+  for (size_t i = 0; i < n; ++i) highest = std::max(highest, std::fabs(x[i]));
+  for (size_t i = 0; highest > 0 && i < n; ++i) x[i] = std::nearbyint(x[i] * (parts / highest)) * (highest / parts);
+}
+
+inline Attention<float> attend_in_ints(const AttendArgs& a, const std::vector<double>& keys, const std::vector<double>& values) {
+  const auto dim = static_cast<size_t>(a.head_dim);
+  const size_t n_rows = static_cast<size_t>(a.n_tokens) * static_cast<size_t>(a.n_heads);
+  Attention<float> result{std::vector<float>(n_rows * dim), std::vector<float>(n_rows)};
+  for (size_t row = 0; row < n_rows; ++row) {
+    std::vector<float> q(a.q + row * dim, a.q + (row + 1) * dim);
+    for (float& x : q) x *= a.scale;
+    for (size_t c = 0; c < dim; c += 32) round_to_parts(q.data() + c, 32, 127 * 256.0f);
+    const size_t t = row / static_cast<size_t>(a.n_heads), g = row % static_cast<size_t>(a.n_heads) / static_cast<size_t>(a.n_heads / a.n_kv_heads);
+    const auto at = [&](size_t n) { return ((static_cast<size_t>(a.kv_begin[t]) + n) * static_cast<size_t>(a.n_kv_heads) + g) * dim; };
+    std::vector<float> scores;
+    for (size_t n = 0; static_cast<int>(n) < a.kv_end[t] - a.kv_begin[t]; ++n) {
+      float sum = 0;
+      for (size_t c = 0; c < dim; ++c) sum += q[c] * static_cast<float>(keys[at(n) + c]);
+      scores.push_back(sum);
+    }
+    const float top = scores.empty() ? -INFINITY : *std::max_element(scores.begin(), scores.end());
+    float total = 0;
+    for (float& score : scores) total += score = std::exp(score - top);
+    result.lse[row] = top + std::log(total);
+    for (size_t first = 0; first < scores.size(); first += 32) {
+      const size_t n_keys = std::min<size_t>(32, scores.size() - first);
+      for (size_t c = 0; c < dim; c += 32) {
+        float scales[32] = {}, weights[32] = {};
+        for (size_t n = 0; n < n_keys; ++n) {
+          for (size_t i = 0; i < 32; ++i) scales[n] = std::max(scales[n], static_cast<float>(std::fabs(values[at(first + n) + c + i])));
+          weights[n] = scores[first + n] * scales[n];
+        }
+        round_to_parts(weights, n_keys, 32767.0f);
+        for (size_t n = 0; n < n_keys; ++n) {
+          const float weight = scales[n] > 0 ? weights[n] / scales[n] / total : 0.0f;
+          for (size_t i = 0; i < 32; ++i) result.out[row * dim + c + i] += weight * static_cast<float>(values[at(first + n) + c + i]);
+        }
+      }
+    }
+  }
+  return result;
+}
+
 inline Attention<float> naive_attention(const AttendArgs& a, const std::vector<double>& keys, const std::vector<double>& values, Rounding rounding) {
-  return rounding == Rounding::kNone ? attend<float>(a, keys, values) : attend_in_halves(a, keys, values, rounding);
+  if (rounding == Rounding::kNone) return attend<float>(a, keys, values);
+  return rounding == Rounding::kInts ? attend_in_ints(a, keys, values) : attend_in_halves(a, keys, values, rounding);
 }
 
 }  // namespace banyan::test

@@ -125,6 +125,11 @@ inline constexpr InjectCase kInjectCases[] = {
     {DType::kF32, 65, 2, 1, 8, 129},
     {DType::kQ8_0, 1, 8, 2, 64, 1500},
     {DType::kQ8_0, 33, 6, 2, 96, 97},
+    {DType::kQ8_0, 1, 6, 2, 96, 33},
+    {DType::kQ8_0, 2, 8, 2, 64, 79},
+    {DType::kQ8_0, 4, 4, 1, 128, 1000},
+    {DType::kQ8_0, 1, 4, 4, 32, 1},
+    {DType::kQ8_0, 3, 8, 8, 32, 16},
 };
 
 struct RowsCase {

@@ -1,0 +1,295 @@
+// attend_few_int8: attend_few over Q8_0 keys in integers (VNNI). Turned into floats, a key of 64 dims takes some 90 instructions for 4 queries, and decoding
+// waits for them rather than for memory; in integers it takes about 50.
+// Queries (a scale per 32 elements) and weights times the values' scales (a scale per 32 elements of 32 keys) are rounded to 16 bits, a 250th of what was
+// lost when keys and values were stored. Sums over those 32 are exact.
+
+constexpr int kInt8Keys = 32;                  // of a block: 17 KiB where a token's 8 heads of 64 dims lie together
+constexpr float kHighestQuery = 127 * 256.0f;  // its high byte then is a signed byte, also rounded up
+constexpr int kBlockBytes = traits(DType::kQ8_0).block_bytes;
+constexpr float kHighestWeight = 32767.0f;
+constexpr float kLeastWeight = 1e-30f;  // smaller ones add nothing: the sum of all weights is at least 1, and an inverse must stay finite
+static_assert(kKeyTile % kInt8Keys == 0);
+
+// 32 elements of a query, in the place of their floats: d (256 high + low). Keys are multiplied as unsigned bytes, plus 128; sums start with what takes
+// that off again.
+struct QueryBlock {
+  int8_t high[32], low[32];
+  int32_t high_start, low_start;
+  float d;
+  uint8_t unused[52];
+};
+static_assert(sizeof(QueryBlock) == 32 * sizeof(float));
+
+// The largest magnitude, lane by lane and of all lanes. As bits a NaN is the largest, so it is not lost.
+BANYAN_INLINE __m512i magnitude(Vec x) { return _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7fffffff)); }
+BANYAN_INLINE float highest_of(Vec a, Vec b) {
+  const uint32_t bits = _mm512_reduce_max_epu32(_mm512_max_epu32(magnitude(a), magnitude(b)));
+  float x;
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+inline void quantize_query(const float* x, QueryBlock* block) {
+  const Vec x0 = load(x), x1 = load(x + 16);
+  const float d = highest_of(x0, x1) / kHighestQuery;
+  block->d = d < std::numeric_limits<float>::min() ? std::numeric_limits<float>::min() : d;  // so that 1 / d is finite
+  const Vec inverse = broadcast(1.0f / block->d);
+  const __m512i q[2] = {_mm512_cvtps_epi32(mul(x0, inverse)), _mm512_cvtps_epi32(mul(x1, inverse))};
+  __m512i highs = _mm512_setzero_si512(), lows = highs;
+  for (int i = 0; i < 2; ++i) {
+    const __m512i high = _mm512_srai_epi32(_mm512_add_epi32(q[i], _mm512_set1_epi32(128)), 8),
+                  low = _mm512_sub_epi32(q[i], _mm512_slli_epi32(high, 8));
+    store_16(block->high + 16 * i, _mm512_cvtepi32_epi8(high));
+    store_16(block->low + 16 * i, _mm512_cvtepi32_epi8(low));
+    highs = _mm512_add_epi32(highs, high);
+    lows = _mm512_add_epi32(lows, low);
+  }
+  block->high_start = -128 * _mm512_reduce_add_epi32(highs);
+  block->low_start = -128 * _mm512_reduce_add_epi32(lows);
+}
+
+// Rows of a block: all kInt8Keys of them can be read.
+struct WholeRows {
+  const uint8_t* first;
+  int64_t stride;  // bytes
+};
+
+// Where fewer rows are left, they are copied, and the others are zero.
+struct CopiedRows {
+  uint8_t bytes[kInt8Keys * row_bytes(DType::kQ8_0, kMaxHeadDim)];
+};
+inline WholeRows whole(const FewRows& rows, int head_dim, CopiedRows& copied) {
+  if (rows.n == kInt8Keys) return {rows.first, static_cast<int64_t>(rows.stride)};
+  const size_t n_bytes = row_bytes(DType::kQ8_0, head_dim), n = static_cast<size_t>(rows.n);
+  for (size_t i = 0; i < n; ++i) std::memcpy(copied.bytes + i * n_bytes, rows.first + i * rows.stride, n_bytes);
+  std::memset(copied.bytes + n * n_bytes, 0, (kInt8Keys - n) * n_bytes);
+  return {copied.bytes, static_cast<int64_t>(n_bytes)};
+}
+
+// The scales of 16 blocks.
+BANYAN_INLINE Vec load_scales(const uint8_t* blocks, int64_t stride) {
+  const auto bits = [&](int i) {
+    int16_t half;
+    std::memcpy(&half, blocks + i * stride, sizeof half);
+    return half;
+  };
+  return _mm512_cvtph_ps(_mm256_setr_epi16(bits(0), bits(1), bits(2), bits(3), bits(4), bits(5), bits(6), bits(7), bits(8), bits(9), bits(10),
+      bits(11), bits(12), bits(13), bits(14), bits(15)));
+}
+
+BANYAN_INLINE __m256i load_32(const void* at) { return _mm256_loadu_si256(static_cast<const __m256i*>(at)); }
+
+// columns[j] = elements 4 j .. 4 j + 3 of 16 blocks, unsigned.
+BANYAN_INLINE void transpose_blocks(const uint8_t* blocks, int64_t stride, Bytes* columns) {
+  BANYAN_UNROLL
+  for (int half = 0; half < 8; half += 4) {  // of the rows
+    BANYAN_UNROLL
+    for (int i = 0; i < 4; ++i) {  // dwords 0-3 and 4-7 of row i, those of row 4 + i
+      const uint8_t* row = blocks + (2 * half + i) * stride + 2;
+      columns[half + i] = _mm512_inserti32x8(_mm512_castsi256_si512(load_32(row)), load_32(row + 4 * stride), 1);
+      columns[half + i] = _mm512_xor_si512(columns[half + i], bytes_of(128));
+    }
+    gather_dwords(columns + half);  // dword i of rows 0-3, dword 4 + i; the same of rows 4-7
+  }
+  BANYAN_UNROLL
+  for (int i = 0; i < 4; ++i) {
+    const Bytes first = columns[i], second = columns[4 + i];
+    columns[i] = _mm512_shuffle_i32x4(first, second, 0x88);
+    columns[4 + i] = _mm512_shuffle_i32x4(first, second, 0xdd);
+  }
+}
+
+// Of one block of all keys: columns[v][j] as above.
+struct KeyColumns {
+  Bytes columns[2][8];
+  Vec d[2];
+};
+
+// scores[row, 0 .. 32) += q[row] . keys over one block.
+template <int kRows> BANYAN_INLINE void score_block(const KeyColumns& keys, const QueryBlock* q, int64_t q_stride, float* scores) {
+  __m512i high[kRows][2], low[kRows][2];
+  BANYAN_UNROLL
+  for (int row = 0; row < kRows; ++row) {
+    high[row][0] = high[row][1] = _mm512_set1_epi32(q[row * q_stride].high_start);
+    low[row][0] = low[row][1] = _mm512_set1_epi32(q[row * q_stride].low_start);
+  }
+  BANYAN_UNROLL
+  for (int j = 0; j < 8; ++j) {
+    BANYAN_UNROLL
+    for (int row = 0; row < kRows; ++row) {
+      int32_t four_high, four_low;
+      std::memcpy(&four_high, q[row * q_stride].high + 4 * j, sizeof four_high);
+      std::memcpy(&four_low, q[row * q_stride].low + 4 * j, sizeof four_low);
+      const Bytes all_high = _mm512_set1_epi32(four_high), all_low = _mm512_set1_epi32(four_low);
+      BANYAN_UNROLL
+      for (int v = 0; v < 2; ++v) {
+        high[row][v] = _mm512_dpbusd_epi32(high[row][v], keys.columns[v][j], all_high);
+        low[row][v] = _mm512_dpbusd_epi32(low[row][v], keys.columns[v][j], all_low);
+      }
+    }
+  }
+  BANYAN_UNROLL
+  for (int row = 0; row < kRows; ++row) {
+    const Vec d = broadcast(q[row * q_stride].d);
+    BANYAN_UNROLL
+    for (int v = 0; v < 2; ++v) {
+      float* to = scores + row * kKeyTile + 16 * v;
+      const Vec dot = to_float(_mm512_add_epi32(_mm512_slli_epi32(high[row][v], 8), low[row][v]));
+      store(to, fma(mul(dot, keys.d[v]), d, load(to)));
+    }
+  }
+}
+
+// scores[row, i] = q[row] . keys[i]; of keys that are not there some number.
+inline void score_int8(const WholeRows& keys, const QueryBlock* q, int n_rows, int n_blocks, float* scores) {
+  for (int row = 0; row < n_rows; ++row) {
+    for (int i = 0; i < kInt8Keys; i += 16) store(scores + row * kKeyTile + i, zero());
+  }
+  const uint8_t* blocks = keys.first;
+  for (int b = 0; b < n_blocks; ++b, blocks += kBlockBytes) {
+    KeyColumns block;
+    BANYAN_UNROLL
+    for (int v = 0; v < 2; ++v) {
+      transpose_blocks(blocks + 16 * v * keys.stride, keys.stride, block.columns[v]);
+      block.d[v] = load_scales(blocks + 16 * v * keys.stride, keys.stride);
+    }
+    in_groups(n_rows, [&](int row, auto n) { score_block<decltype(n)::value>(block, q + row * n_blocks + b, n_blocks, scores + row * kKeyTile); });
+  }
+}
+
+// Weights of all rows times the scales of one block of all values, as integers; o = scale of the row times their products with the values.
+struct Weights {
+  alignas(64) int16_t q[kFewQueryRows][kInt8Keys];
+  float scale[kFewQueryRows];
+  const uint8_t* blocks;  // whose they are
+  int64_t stride;
+  float* o;  // where they go
+};
+
+// The weights p of all keys: 1 / highest of each row, or 0 where they add nothing.
+struct RowScales {
+  float highest[kFewQueryRows], inverse[kFewQueryRows];
+};
+inline void scale_rows(float* p, int n_rows, int n_keys, RowScales* scales) {
+  for (int row = 0; row < n_rows; ++row) {
+    float* weights = p + row * kKeyTile;
+    if (n_keys <= 16) store(weights + 16, zero());
+    const float highest = highest_of(load(weights), load(weights + 16));
+    scales->highest[row] = highest;
+    scales->inverse[row] = highest < kLeastWeight ? 0.0f : 1.0f / highest;
+  }
+}
+
+inline void quantize_weights(const float* p, const RowScales& rows, int n_rows, Weights* weights) {
+  const Vec d[2] = {load_scales(weights->blocks, weights->stride), load_scales(weights->blocks + 16 * weights->stride, weights->stride)};
+  const float highest = highest_of(d[0], d[1]);
+  const Vec inverse = broadcast(highest == 0.0f ? 0.0f : kHighestWeight / highest);
+  const Vec d_scaled[2] = {mul(d[0], inverse), mul(d[1], inverse)};
+  for (int row = 0; row < n_rows; ++row) {
+    weights->scale[row] = rows.highest[row] * (highest * (1.0f / kHighestWeight));
+    const Vec row_inverse = broadcast(rows.inverse[row]);
+    BANYAN_UNROLL
+    for (int v = 0; v < 2; ++v) {
+      const Vec weight = mul(mul(load(p + row * kKeyTile + 16 * v), row_inverse), d_scaled[v]);
+      _mm256_store_si256(reinterpret_cast<__m256i*>(weights->q[row] + 16 * v), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(weight)));
+    }
+  }
+}
+
+// o[row, 0 .. 32) += weights times values. Two keys side by side are one product of 16 bits.
+template <int kRows> BANYAN_INLINE void add_block(const Weights& weights, int first_row, int head_dim) {
+  __m512i sums[kRows][2];
+  BANYAN_UNROLL
+  for (int row = 0; row < kRows; ++row) sums[row][0] = sums[row][1] = _mm512_setzero_si512();
+  const uint8_t* blocks = weights.blocks;
+  BANYAN_UNROLL
+  for (int i = 0; i < kInt8Keys; i += 2, blocks += 2 * weights.stride) {
+    const __m256i first = load_32(blocks + 2), second = load_32(blocks + weights.stride + 2);
+    const __m512i low = _mm512_cvtepi8_epi16(_mm256_unpacklo_epi8(first, second));   // dims 0-7, 16-23
+    const __m512i high = _mm512_cvtepi8_epi16(_mm256_unpackhi_epi8(first, second));  // dims 8-15, 24-31
+    BANYAN_UNROLL
+    for (int row = 0; row < kRows; ++row) {
+      int32_t two;
+      std::memcpy(&two, weights.q[first_row + row] + i, sizeof two);
+      sums[row][0] = _mm512_dpwssd_epi32(sums[row][0], low, _mm512_set1_epi32(two));
+      sums[row][1] = _mm512_dpwssd_epi32(sums[row][1], high, _mm512_set1_epi32(two));
+    }
+  }
+  BANYAN_UNROLL
+  for (int row = 0; row < kRows; ++row) {
+    const Vec scale = broadcast(weights.scale[first_row + row]), low = to_float(sums[row][0]), high = to_float(sums[row][1]);
+    float* to = weights.o + (first_row + row) * head_dim;
+    store(to, fma(_mm512_shuffle_f32x4(low, high, 0x44), scale, load(to)));
+    store(to + 16, fma(_mm512_shuffle_f32x4(low, high, 0xee), scale, load(to + 16)));
+  }
+}
+
+// Adds values block by block, each while the weights of the next are made: making them is one long chain, which alone would take as long again.
+class AddInt8 {
+ public:
+  AddInt8(int n_rows, int head_dim) : n_rows_(n_rows), head_dim_(head_dim) {}
+  void add(const WholeRows& values, int n_keys, float* p, float* o) {
+    RowScales scales;
+    scale_rows(p, n_rows_, n_keys, &scales);
+    for (int b = 0; b < head_dim_ / 32; ++b) {
+      Weights& next = weights_[n_blocks_ % 2];
+      next.blocks = values.first + b * kBlockBytes;
+      next.stride = values.stride;
+      next.o = o + 32 * b;
+      quantize_weights(p, scales, n_rows_, &next);
+      if (n_blocks_ > 0) multiply(weights_[1 - n_blocks_ % 2]);
+      ++n_blocks_;
+    }
+  }
+  // The last one; before the values' memory changes.
+  void finish() {
+    if (n_blocks_ > 0) multiply(weights_[1 - n_blocks_ % 2]);
+    n_blocks_ = 0;
+  }
+
+ private:
+  void multiply(const Weights& weights) const {
+    in_groups(n_rows_, [&](int row, auto n) { add_block<decltype(n)::value>(weights, row, head_dim_); });
+  }
+  const int n_rows_, head_dim_;
+  int n_blocks_ = 0;
+  Weights weights_[2];
+};
+
+struct FewInt8 {
+  static void prepare(const AttendArgs& a, QueryTile& tile) {
+    for (int64_t i = 0; i < int64_t{tile.n_rows()} * a.head_dim; i += 32) {
+      QueryBlock block;
+      quantize_query(tile.q + i, &block);
+      std::memcpy(tile.q + i, &block, sizeof block);
+    }
+  }
+  static void fold(const AttendJob& job, QueryTile& tile, const FewHeads& heads, int64_t n, int n_keys) {
+    const AttendArgs& a = job.args;
+    CopiedRows copied;
+    walk_blocks<DType::kQ8_0, kInt8Keys>(a.kv, a.kv.k, heads, n, n_keys, a.head_dim, [&](int head, int first, const FewRows& keys) {
+      heads.turn_to(a, tile, head);
+      score_int8(whole(keys, a.head_dim, copied), reinterpret_cast<const QueryBlock*>(tile.q), tile.n_rows(), a.head_dim / 32, tile.scores + first);
+    });
+    for (int head = 0; head < heads.n_kv_heads; ++head) {
+      heads.turn_to(a, tile, head);
+      fold_rows(job, tile, n, n_keys);
+    }
+    AddInt8 sum(tile.n_rows(), a.head_dim);
+    walk_blocks<DType::kQ8_0, kInt8Keys>(a.kv, a.kv.v, heads, n, n_keys, a.head_dim, [&](int head, int first, const FewRows& values) {
+      heads.turn_to(a, tile, head);
+      if (values.n < kInt8Keys) sum.finish();  // the copy's memory is used again
+      sum.add(whole(values, a.head_dim, copied), values.n, tile.scores + first, tile.o);
+    });
+    sum.finish();
+  }
+};
+
+inline void attend_int8(Stream& stream, const AttendArgs& args) {
+  if (args.kv.dtype == DType::kQ8_0) attend_keys<FewInt8>(stream, args, 0);
+  else kernels_avx512()->attend(stream, args);
+}
+inline void inject_int8(Stream& stream, const InjectArgs& args) {
+  if (args.kv.dtype == DType::kQ8_0) inject_slots<FewInt8>(stream, args);
+  else kernels_avx512()->inject(stream, args);
+}
