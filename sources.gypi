@@ -21,7 +21,7 @@
     ],
     "model_sources": [
       "cpp/model/adapter.cc", "cpp/model/config.cc", "cpp/model/focus_adapter.cc", "cpp/model/gguf.cc", "cpp/model/gguf_config.cc",
-      "cpp/model/huggingface.cc", "cpp/model/lora.cc", "cpp/model/safetensors.cc", "cpp/model/weights.cc"
+      "cpp/model/huggingface.cc", "cpp/model/lora.cc", "cpp/model/requantize.cc", "cpp/model/safetensors.cc", "cpp/model/weights.cc"
     ],
     "engine_sources": [
       "cpp/engine/budget.cc", "cpp/engine/cache.cc", "cpp/engine/compress.cc", "cpp/engine/compress_nested.cc", "cpp/engine/document.cc", "cpp/engine/document_file.cc",

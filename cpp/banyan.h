@@ -32,8 +32,9 @@ struct LoadOptions {
   std::string device = "auto";         // "auto", "cpu", "cuda"; "cuda" without one throws kNoDevice, "auto" falls back to the CPU
   std::string cpu_variant;             // "" (best), "scalar", "avx2", "avx512", "avx512vnni", "neon"
   int n_threads = 0;                   // 0: one per physical core
-  DType kv_dtype = DType::kF16;        // of slots, memory and local cache: kF16 or kF32
+  DType kv_dtype = DType::kF16;        // of slots, memory and local cache: kF16, kF32 or kQ8_0
   std::optional<DType> pool_dtype;     // of whole chunks (FocusLLM, parallel encoding): kF16, kF32 or kQ8_0; default: kv_dtype
+  bool has_8_bit_adapter = false;      // the adapter's matrices become Q8_0
   std::string kv_directory;            // whole chunks lie in nameless scratch files here, not in memory; empty: in memory
   std::optional<Semantics> semantics;  // overrides of the adapter's own settings
   std::optional<int> depth;

@@ -50,6 +50,7 @@ export interface DetokenizeOptions {
 
 let makeModel: (native: NativeModel, found: FoundTokenizer) => Model;
 
+const kKvTypes = ['f16', 'f32', 'q8'] as const;
 const kSemantics = ['released', 'corrected', 'paper', 'nested'] as const;
 
 /**
@@ -67,6 +68,7 @@ export async function loadModel(options: LoadModelOptions): Promise<Model> {
     'threads',
     'kvType',
     'poolType',
+    'adapterType',
     'kvDirectory',
     'semantics',
     'depth',
@@ -79,8 +81,9 @@ export async function loadModel(options: LoadModelOptions): Promise<Model> {
   const adapters = given.adapter === undefined ? {} : { adapters: adapterPaths(given.adapter, check) };
   const device = check.oneOf(given.device, 'device', ['auto', 'cpu', 'cuda']) ?? 'auto';
   const threads = given.threads === undefined ? 0 : check.integer(given.threads, 'threads', 0, 1024);
-  const kvType = check.oneOf(given.kvType, 'kvType', ['f16', 'f32']) ?? 'f16';
-  const poolType = check.oneOf(given.poolType, 'poolType', ['f16', 'f32', 'q8']) ?? kvType;
+  const kvType = check.oneOf(given.kvType, 'kvType', kKvTypes) ?? 'f16';
+  const poolType = check.oneOf(given.poolType, 'poolType', kKvTypes) ?? kvType;
+  const adapterType = check.oneOf(given.adapterType, 'adapterType', ['stored', 'q8']) ?? 'stored';
   const kvDirectory = given.kvDirectory === undefined ? {} : { kvDirectory: check.path(given.kvDirectory, 'kvDirectory') };
   const semantics = check.oneOf(given.semantics, 'semantics', kSemantics);
   const depth = given.depth === undefined ? {} : { depth: check.integer(given.depth, 'depth', 1, 16) };
@@ -90,7 +93,7 @@ export async function loadModel(options: LoadModelOptions): Promise<Model> {
   const onProgress = check.function(given.onProgress, 'onProgress');
 
   const nativeOptions = {
-    ...{ model, ...adapters, device, threads, kvType, poolType, ...kvDirectory },
+    ...{ model, ...adapters, device, threads, kvType, poolType, adapterType, ...kvDirectory },
     ...(semantics === undefined ? {} : { semantics }),
     ...depth,
     ...lastP,

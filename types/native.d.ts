@@ -35,7 +35,9 @@ export interface NativeLoadOptions {
   device?: 'auto' | 'cpu' | 'cuda';
   cpuVariant?: string;
   threads?: number;
-  kvType?: 'f16' | 'f32';
+  kvType?: 'f16' | 'f32' | 'q8';
+  /** Of the adapter's matrices: as in its file (default), or 8 bits. */
+  adapterType?: 'stored' | 'q8';
   /** Of whole chunks (focusllm, parallel); default kvType. */
   poolType?: 'f16' | 'f32' | 'q8';
   /** Whole chunks lie in scratch files here. */
@@ -61,7 +63,7 @@ export interface NativeModelInfo {
   device: string;
   deviceReason: string;
   fingerprint: string;
-  kvType: 'f16' | 'f32';
+  kvType: 'f16' | 'f32' | 'q8';
   poolType: 'f16' | 'f32' | 'q8';
   /** Of sessions that name none; null without an adapter. */
   method: NativeMethod | null;

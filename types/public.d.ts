@@ -27,7 +27,7 @@ export interface JobOptions {
 /** How a session reads its documents; docs/methods.md tells them apart. */
 export type MethodName = 'sharedllm' | 'focusllm' | 'parallel' | 'streaming' | 'full';
 
-export type PoolType = 'f16' | 'f32' | 'q8';
+export type KvType = 'f16' | 'f32' | 'q8';
 
 /** How a chunk's tree is read; docs/formats.md tells them apart. */
 export type Semantics = 'released' | 'corrected' | 'paper' | 'nested';
@@ -87,10 +87,12 @@ export interface LoadModelOptions extends JobOptions {
   device?: 'auto' | 'cpu' | 'cuda' | undefined;
   /** CPU threads. Default 0: one per physical core. */
   threads?: number | undefined;
-  /** Element type of slots, memory and the local cache. Default 'f16'. */
-  kvType?: 'f16' | 'f32' | undefined;
+  /** Element type of slots, memory and the local cache; 'q8' needs a head size that is a multiple of 32. Default 'f16'. */
+  kvType?: KvType | undefined;
   /** Element type of whole chunks' keys and values (methods focusllm and parallel); 'q8' needs a head size that is a multiple of 32. Default: kvType. */
-  poolType?: PoolType | undefined;
+  poolType?: KvType | undefined;
+  /** Of the adapter's matrices: as its file has them, or 8 bits, which a quantized base is best read with. Default 'stored'. */
+  adapterType?: 'stored' | 'q8' | undefined;
   /** A directory: whole chunks' keys and values lie in nameless scratch files there, which the system may write out; not on a GPU. Default: in memory. */
   kvDirectory?: string | undefined;
   /** How the tree is built. Default: what the adapter was trained with. */
@@ -138,9 +140,9 @@ export interface ModelInfo {
   readonly deviceReason: string;
   /** Of model and adapter, 32 hex digits; saved documents carry it. */
   readonly fingerprint: string;
-  readonly kvType: 'f16' | 'f32';
+  readonly kvType: KvType;
   /** Of whole chunks' keys and values. */
-  readonly poolType: PoolType;
+  readonly poolType: KvType;
   /** Of sessions that name none: the adapter's, SharedLLM's where there are several. null without an adapter. */
   readonly method: MethodName | null;
   /** Those that this model can run. */

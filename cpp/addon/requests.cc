@@ -24,11 +24,11 @@ Semantics to_semantics(const std::string& text) {
       {{"released", Semantics::kReleased}, {"corrected", Semantics::kCorrected}, {"paper", Semantics::kPaper}, {"nested", Semantics::kNested}});
 }
 
-DType to_kv_dtype(const std::string& text) { return choose<DType>(text, "kvType", {{"f16", DType::kF16}, {"f32", DType::kF32}}); }
-
-DType to_pool_dtype(const std::string& text) {
-  return choose<DType>(text, "poolType", {{"f16", DType::kF16}, {"f32", DType::kF32}, {"q8", DType::kQ8_0}});
+DType to_kv_dtype(const std::string& text, const char* what) {
+  return choose<DType>(text, what, {{"f16", DType::kF16}, {"f32", DType::kF32}, {"q8", DType::kQ8_0}});
 }
+
+bool to_8_bits(const std::string& text) { return choose<bool>(text, "adapterType", {{"stored", false}, {"q8", true}}); }
 
 std::optional<Method> to_method(const Options& options) {
   const auto text = options.text("method");
@@ -57,8 +57,9 @@ LoadOptions to_load_options(const Napi::Value& value) {
   out.device = options.text("device").value_or("auto");
   out.cpu_variant = options.text("cpuVariant").value_or("");
   out.n_threads = static_cast<int>(options.integer("threads", 0, 4096).value_or(0));
-  if (const auto kv = options.text("kvType")) out.kv_dtype = to_kv_dtype(*kv);
-  if (const auto pool = options.text("poolType")) out.pool_dtype = to_pool_dtype(*pool);
+  if (const auto kv = options.text("kvType")) out.kv_dtype = to_kv_dtype(*kv, "kvType");
+  if (const auto pool = options.text("poolType")) out.pool_dtype = to_kv_dtype(*pool, "poolType");
+  if (const auto adapter = options.text("adapterType")) out.has_8_bit_adapter = to_8_bits(*adapter);
   out.kv_directory = options.text("kvDirectory").value_or("");
   if (const auto semantics = options.text("semantics")) out.semantics = to_semantics(*semantics);
   if (const auto depth = options.integer("depth", 1, 16)) out.depth = static_cast<int>(*depth);

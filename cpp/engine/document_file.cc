@@ -43,6 +43,9 @@ std::map<std::string, std::string> identity(const DocumentShape& shape) {
   };
 }
 
+// Of slots and keys in the file: its container knows no blocks, so those are bytes.
+DType element_dtype(const DocumentShape& shape) { return traits(shape.kv_dtype).block_size > 1 ? DType::kU8 : shape.kv_dtype; }
+
 size_t padded(size_t n_bytes) { return (n_bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
 size_t n_bytes_of(const TensorView& tensor) {
@@ -109,10 +112,11 @@ std::string DocumentWriter::header() const {
     const size_t n = padded(at) - at;
     if (n > 0) entry(("pad" + std::to_string(n_pads++)).c_str(), "U8", {n}, n);
   };
-  const size_t element = static_cast<size_t>(traits(shape_.kv_dtype).block_bytes);
-  entry("slots", traits(shape_.kv_dtype).name, {n_slots_ * shape_.slot_bytes() / element}, n_slots_ * shape_.slot_bytes());
+  const DTypeTraits element = traits(element_dtype(shape_));
+  const auto n_elements = [&element](size_t n_bytes) { return n_bytes / static_cast<size_t>(element.block_bytes); };
+  entry("slots", element.name, {n_elements(n_slots_ * shape_.slot_bytes())}, n_slots_ * shape_.slot_bytes());
   pad();
-  entry("keys", traits(shape_.kv_dtype).name, {tokens_.size() * key_bytes() / element}, tokens_.size() * key_bytes());
+  entry("keys", element.name, {n_elements(tokens_.size() * key_bytes())}, tokens_.size() * key_bytes());
   pad();
   for (size_t kind = 0; kind < kKvKinds; ++kind) {
     if (has_kv_[kind]) entry(kKvNames[kind], "U8", {kv_bytes(kind)}, kv_bytes(kind));
@@ -286,7 +290,7 @@ bool DocumentReader::step() {
 
 DocumentContent DocumentReader::take() {
   const TensorView &tokens = tensor("tokens", DType::kI32, 1), &vectors = tensor("vectors", DType::kF32, 2), &nodes = tensor("nodes", DType::kI32, 2),
-                   &slots = tensor("slots", shape_.kv_dtype, 1), &keys = tensor("keys", shape_.kv_dtype, 1);
+                   &slots = tensor("slots", element_dtype(shape_), 1), &keys = tensor("keys", element_dtype(shape_), 1);
   const auto* ids = static_cast<const std::byte*>(tokens.data);
   DocumentContent content;
   for (const auto& [key, value] : file_->metadata) {
@@ -314,7 +318,7 @@ DocumentContent DocumentReader::take() {
   }
   const size_t row = static_cast<size_t>(shape_.dim) * sizeof(float);
   if (vectors.shape[1] != shape_.dim || nodes.shape[1] != 3) fail("tensor vectors or nodes has another width");
-  if (row_bytes(shape_.kv_dtype, keys.shape[0]) != static_cast<size_t>(tokens.shape[0]) * key_bytes) fail("tensor keys has another size");
+  if (row_bytes(keys.dtype, keys.shape[0]) != static_cast<size_t>(tokens.shape[0]) * key_bytes) fail("tensor keys has another size");
   const Placed placed_keys = place("keys", keys);
   const std::byte* next_key = placed_keys.data;
   size_t next_vector = 0;
@@ -340,7 +344,7 @@ DocumentContent DocumentReader::take() {
   }
   const Placed placed_slots = place("slots", slots);
   const std::byte* next = placed_slots.data;
-  const std::byte* end = next + row_bytes(shape_.kv_dtype, slots.shape[0]);
+  const std::byte* end = next + row_bytes(slots.dtype, slots.shape[0]);
   for (int64_t i = 0; i < nodes.shape[0]; ++i) {
     std::array<int32_t, 3> entry{};
     std::memcpy(entry.data(), static_cast<const std::byte*>(nodes.data) + static_cast<size_t>(i) * sizeof entry, sizeof entry);

@@ -97,6 +97,14 @@ class ModelState : public Model {
   const std::shared_ptr<Engine> engine_;
 };
 
+void check_kv_dtype(DType dtype, int head_dim) {
+  if (dtype != DType::kF16 && dtype != DType::kF32 && dtype != DType::kQ8_0)
+    throw Error(Code::kInvalidArgument, "the type of keys and values must be F16, F32 or Q8_0");
+  if (dtype == DType::kQ8_0 && head_dim % traits(dtype).block_size != 0)
+    throw Error(
+        Code::kInvalidArgument, "8-bit keys and values need a head size that is a multiple of 32; this model's is " + std::to_string(head_dim));
+}
+
 }  // namespace
 
 Engine::Engine(std::unique_ptr<ModelFiles> files_in, std::unique_ptr<Device> device_in, const LoadOptions& options)
@@ -112,12 +120,9 @@ Engine::Engine(std::unique_ptr<ModelFiles> files_in, std::unique_ptr<Device> dev
       kv_place{options.kv_directory},
       activations(*device, upper, lower),
       compressor(*device, lower, tree, kv_dtype, activations) {
-  if (kv_dtype != DType::kF16 && kv_dtype != DType::kF32) throw Error(Code::kInvalidArgument, "the type of keys and values must be F16 or F32");
-  if (pool_shape.dtype != DType::kF16 && pool_shape.dtype != DType::kF32 && pool_shape.dtype != DType::kQ8_0)
-    throw Error(Code::kInvalidArgument, "the type of whole chunks' keys and values must be F16, F32 or Q8_0");
-  if (pool_shape.dtype == DType::kQ8_0 && pool_shape.head_dim % traits(DType::kQ8_0).block_size != 0)
-    throw Error(Code::kInvalidArgument,
-        "8-bit keys and values need a head size that is a multiple of 32; this model's is " + std::to_string(pool_shape.head_dim));
+  check_kv_dtype(kv_dtype, upper.config.head_dim);
+  if (has_adapter()) check_kv_dtype(kv_dtype, lower.config.head_dim);
+  check_kv_dtype(pool_shape.dtype, pool_shape.head_dim);
   if (!device->is_host() && !kv_place.directory.empty())
     throw Error(Code::kInvalidArgument, device->name() + " cannot read keys and values from scratch files: leave kvDirectory out or take device cpu");
   if (has_adapter()) check_chunk_size(tree.chunk_size, tree);
@@ -148,7 +153,7 @@ DocumentShape Engine::document_shape(const TreeConfig& document_tree) const {
 std::shared_ptr<Model> Model::load(LoadOptions options) {
   std::string reason;
   std::unique_ptr<Device> device = make_device(options, &reason);
-  std::unique_ptr<ModelFiles> files = ModelFiles::open(options.paths);
+  std::unique_ptr<ModelFiles> files = ModelFiles::open(options.paths, options.has_8_bit_adapter);
   if (options.cancel && *options.cancel) throw Error(Code::kAborted, "aborted");
   auto engine = std::make_shared<Engine>(std::move(files), std::move(device), options);
   engine->info.device_reason = reason;

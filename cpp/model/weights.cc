@@ -17,6 +17,7 @@
 #include "model/gguf_config.h"
 #include "model/huggingface.h"
 #include "model/lora.h"
+#include "model/requantize.h"
 #include "model/tensor_table.h"
 
 namespace banyan {
@@ -37,7 +38,7 @@ constexpr Names kGgufNames = {"token_embd", "output_norm", "blk.", "attn_norm", 
 struct LoadedFiles : ModelFiles {
   std::deque<MappedFile> files;
   std::deque<std::vector<float>> vectors;   // norms and biases
-  std::deque<std::vector<std::byte>> rows;  // permuted query projections, matrices with their LoRA pair
+  std::deque<std::vector<std::byte>> rows;  // permuted query projections, matrices with their LoRA pair, in 8 bits
   float lora_scale = 0;                     // alpha / rank; 0: no LoRA
 };
 
@@ -327,7 +328,7 @@ void hash_tensors(const TensorTable& table, Hash& hash) {
 
 }  // namespace
 
-std::unique_ptr<ModelFiles> ModelFiles::open(const LoadPaths& paths) {
+std::unique_ptr<ModelFiles> ModelFiles::open(const LoadPaths& paths, bool has_8_bit_adapter) {
   auto model = std::make_unique<LoadedFiles>();
   TensorTable tensors;
   AdapterConfig adapter;
@@ -386,6 +387,7 @@ std::unique_ptr<ModelFiles> ModelFiles::open(const LoadPaths& paths) {
   hash_focus(model->focus, hash);
   hash_tensors(tensors, hash);
   model->fingerprint = hash.hex();
+  if (has_8_bit_adapter) requantize_adapter(*model, model->rows);
   model->n_parameters = count_parameters(model->upper, model->upper_config);
   for (const MappedFile& file : model->files) model->n_bytes += file.bytes().size();
   return model;

@@ -68,8 +68,8 @@ class ModelFiles {
  public:
   // Throws Error: kInvalidArgument (a .safetensors file as model), kFileNotFound, kIo, kBadModelFile, kUnsupportedModel, kMissingTensor,
   // kBadTensor, kBadAdapter, kAdapterMismatch.
-  // Messages name the file, the tensor or key, and for torn or lying files the byte offset.
-  static std::unique_ptr<ModelFiles> open(const LoadPaths& paths);
+  // Messages name the file, the tensor or key, and for torn or lying files the byte offset. has_8_bit_adapter: see requantize.h.
+  static std::unique_ptr<ModelFiles> open(const LoadPaths& paths, bool has_8_bit_adapter = false);
   virtual ~ModelFiles() = default;
 
   ModelConfig upper_config;
@@ -83,7 +83,7 @@ class ModelFiles {
   std::vector<CandidateWeights> candidates;  // one a layer; empty: no FocusLLM
   std::optional<TokenizerData> tokenizer;    // GGUF only
   std::string fingerprint;                   // 32 hex digits: of the configuration, every tensor's name, type and shape, and samples of its
-                                             // bytes (first, middle, last 4 KiB), of model and adapter; independent of the file's path
+                                             // bytes (first, middle, last 4 KiB), of model and adapter as stored; independent of the file's path
   uint64_t n_parameters = 0;                 // upper model
   uint64_t n_bytes = 0;                      // mapped
 };

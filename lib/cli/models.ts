@@ -25,11 +25,13 @@ export function modelPaths(flags: Pick<ModelFlags, 'model' | 'adapter'>): { mode
 }
 
 export async function openModel(flags: ModelFlags, signal: AbortSignal, progress: Progress): Promise<Model> {
-  const { device, threads, poolType, kvDirectory } = flags;
+  const { device, threads, kvType, poolType, adapterType, kvDirectory } = flags;
   const model = await loadModel({
     ...modelPaths(flags),
     device,
+    kvType,
     poolType,
+    adapterType,
     kvDirectory,
     ...(threads === undefined ? {} : { threads }),
     signal,

@@ -1,6 +1,6 @@
 /** options: what several commands share, each value checked while it is parsed (wrong usage: exit code 2). */
 import { InvalidArgumentError, Option, type Command } from 'commander';
-import type { BudgetUnit, FullMethod, MethodName, PoolType } from '../index.js';
+import type { BudgetUnit, FullMethod, MethodName, KvType } from '../index.js';
 
 export type RopeScaling = NonNullable<FullMethod['ropeScaling']>;
 
@@ -20,7 +20,9 @@ export const collect = (value: string, before: readonly string[] = []): string[]
 export interface ModelFlags {
   model?: string;
   adapter?: string[];
-  poolType?: PoolType;
+  kvType?: KvType;
+  poolType?: KvType;
+  adapterType?: 'stored' | 'q8';
   kvDirectory?: string;
   device: 'auto' | 'cpu' | 'cuda';
   threads?: number;
@@ -70,7 +72,15 @@ export function addModelOptions(command: Command): Command {
       collect,
     )
     .addOption(new Option('--device <name>', 'where to compute').choices(['auto', 'cpu', 'cuda']).default('auto'))
-    .addOption(new Option('--pool-type <type>', "element type of whole chunks' keys and values (focusllm, parallel)").choices(['f16', 'f32', 'q8']))
+    .addOption(new Option('--kv-type <type>', 'element type of keys and values (default: f16)').choices(['f16', 'f32', 'q8']))
+    .addOption(
+      new Option('--pool-type <type>', "element type of whole chunks' keys and values (focusllm, parallel; default: --kv-type)").choices([
+        'f16',
+        'f32',
+        'q8',
+      ]),
+    )
+    .addOption(new Option('--adapter-type <type>', "of the adapter's matrices: as its file has them, or 8 bits").choices(['stored', 'q8']))
     .option('--kv-directory <path>', "keep whole chunks' keys and values in scratch files there instead of in memory")
     .option('--threads <n>', 'CPU threads (default: one per physical core)', integer(1, 1024))
     .option('--json', 'print JSON, and nothing else, on the standard output');

@@ -39,7 +39,7 @@ struct Question {
 
 inline bool is_same_score(float a, float b, float tolerance) { return std::isnan(a) ? std::isnan(b) : std::fabs(a - b) < tolerance; }
 
-// f32: no more than 2e-4 of the largest value, for sums of some hundred terms of order 1; f16 rounds three times to 2^-11.
+// f32: no more than 2e-4 of the largest value, for sums of some hundred terms of order 1; f16 rounds three times to 2^-11, 8 bits to 1/254 of a block's largest.
 inline void compare(Run& run, const Toy& toy, const Place& place, DType kv_dtype, const Question& question, const std::string& what) {
   const int chunk_size = question.chunk_size > 0 ? question.chunk_size : toy.spec.chunk_size;
   std::vector<OracleDocument> oracle_documents;
@@ -51,13 +51,13 @@ inline void compare(Run& run, const Toy& toy, const Place& place, DType kv_dtype
     append(*documents.back(), ids);
   }
   const Ids local = text_of(question.n_local, toy.spec.vocab, static_cast<uint32_t>(toy.spec.seed + 5000));
-  const bool is_half = kv_dtype == DType::kF16;
-  const OracleResult exact = make_oracle<double>(toy, false)->run(oracle_documents, local, question.query_index, question.n_new, question.recompute);
-  const OracleResult naive = make_oracle<float>(toy, is_half)->run(oracle_documents, local, question.query_index, question.n_new, question.recompute);
+  const bool is_exact = kv_dtype == DType::kF32, is_block = kv_dtype == DType::kQ8_0;
+  const OracleResult exact = make_oracle<double>(toy, DType::kF32)->run(oracle_documents, local, question.query_index, question.n_new, question.recompute);
+  const OracleResult naive = make_oracle<float>(toy, kv_dtype)->run(oracle_documents, local, question.query_index, question.n_new, question.recompute);
   // token keys are stored in the type of slots; their scores are standard deviations
-  const float score_tolerance = is_half && toy.spec.selection == SelectionRule::kTokenKeys ? 5e-3f : 1e-4f;
+  const float score_tolerance = is_exact || toy.spec.selection != SelectionRule::kTokenKeys ? 1e-4f : is_block ? 1e-1f : 5e-3f;
   if (exact.margin <= 2 * score_tolerance) {  // rounding may choose otherwise; then nothing can be compared
-    run.check(is_half, what + ": the halves are too alike, take another seed");
+    run.check(!is_exact, what + ": the halves are too alike, take another seed");
     return;
   }
 
@@ -79,10 +79,10 @@ inline void compare(Run& run, const Toy& toy, const Place& place, DType kv_dtype
   run.check(is_same_tree, what + ": the opened nodes");
   run.check(got.slot_positions == exact.slot_positions, what + ": the slots' positions");
   run.equal(got.retrieval.n_slots, static_cast<int64_t>(exact.slot_positions.size()), what + ": number of slots");
-  const double cap = is_half ? 3e-2 : 2e-4;
+  const double cap = is_exact ? 2e-4 : is_block ? 2e-1 : 3e-2, kv_cap = is_exact ? 2e-4 : is_block ? 5e-2 : 4e-3;
   run.near(got.query_vector, exact.query_vector, naive.query_vector, 2e-4, what + ": query vector");
-  run.near(got.keys, exact.keys, naive.keys, is_half ? 4e-3 : 2e-4, what + ": keys");
-  run.near(got.values, exact.values, naive.values, is_half ? 4e-3 : 2e-4, what + ": values");
+  run.near(got.keys, exact.keys, naive.keys, kv_cap, what + ": keys");
+  run.near(got.values, exact.values, naive.values, kv_cap, what + ": values");
   run.near(got.logits, exact.logits, naive.logits, cap, what + ": logits");
   // Tokens may differ only where the two best logits are closer than the rounding; then so may everything after.
   const auto vocab = static_cast<size_t>(toy.spec.vocab);
@@ -110,7 +110,7 @@ inline void compare_loaded(Run& run, const ToySpec& spec, const Question& questi
   const auto model = load_toy(toy, layout, kv_dtype);
   run.equal(model->info().is_lower_shared, !spec.lower.has_value() && spec.lora_rank == 0, what + ": shared lower model");
   compare(run, toy, place_of(model), kv_dtype, question,
-      what + (kv_dtype == DType::kF16 ? ", f16" : "") + (layout == Layout::kCheckpoint ? ", checkpoint" : ", adapter"));
+      what + (kv_dtype == DType::kF16 ? ", f16" : kv_dtype == DType::kQ8_0 ? ", q8" : "") + (layout == Layout::kCheckpoint ? ", checkpoint" : ", adapter"));
 }
 
 // A lower model of another build: kv heads, width of the MLP, base of the rotation, more layers than run.

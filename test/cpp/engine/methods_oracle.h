@@ -81,20 +81,6 @@ template <class Real> class MethodOracle {
 
   static void append(std::vector<double>& to, const Row& row) { to.insert(to.end(), row.begin(), row.end()); }
 
-  static Row rounded(Row row, DType type) {
-    if (type == DType::kF16) {
-      for (Real& x : row) x = static_cast<Real>(f16_to_f32(f32_to_f16(static_cast<float>(x))));
-    } else if (type == DType::kQ8_0) {
-      for (size_t at = 0; at < row.size(); at += 32) {
-        Real largest = 0;
-        for (size_t i = 0; i < 32; ++i) largest = std::max(largest, std::fabs(row[at + i]));
-        const Real step = static_cast<Real>(f16_to_f32(f32_to_f16(static_cast<float>(largest / 127))));
-        for (size_t i = 0; i < 32; ++i) row[at + i] = step > 0 ? std::round(row[at + i] / step) * step : 0;
-      }
-    }
-    return row;
-  }
-
   static Row multiply(const Matrix& w, const Row& x, const std::vector<float>& bias = {}) {
     Row out(static_cast<size_t>(w.rows));
     for (size_t i = 0; i < out.size(); ++i) {

@@ -57,8 +57,8 @@ TEST(methods_mixed) {
         judge(run, got, expect(toy, question), toy.spec.vocab, name, asked == Method::kStreaming);
         continue;
       }
-      OracleResult exact = Oracle<double>(toy, false).run(question.documents, question.prompt, -1, 0, false);
-      OracleResult naive = Oracle<float>(toy, false).run(question.documents, question.prompt, -1, 0, false);
+      OracleResult exact = Oracle<double>(toy).run(question.documents, question.prompt, -1, 0, false);
+      OracleResult naive = Oracle<float>(toy).run(question.documents, question.prompt, -1, 0, false);
       if (run.check(exact.margin > 2e-4, "the halves are too alike, take another seed"))
         run.near(got.logits, exact.logits, naive.logits, 2e-4, name + ": logits");
     }

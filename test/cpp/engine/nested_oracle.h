@@ -241,9 +241,9 @@ template <class Real> class NestedOracle : public Oracle<Real> {
 };
 
 // The oracle of the toy's semantics.
-template <class Real> std::unique_ptr<Oracle<Real>> make_oracle(const Toy& toy, bool is_half) {
-  if (toy.spec.semantics == Semantics::kNested) return std::make_unique<NestedOracle<Real>>(toy, is_half);
-  return std::make_unique<Oracle<Real>>(toy, is_half);
+template <class Real> std::unique_ptr<Oracle<Real>> make_oracle(const Toy& toy, DType kv_dtype) {
+  if (toy.spec.semantics == Semantics::kNested) return std::make_unique<NestedOracle<Real>>(toy, kv_dtype);
+  return std::make_unique<Oracle<Real>>(toy, kv_dtype);
 }
 
 }  // namespace banyan::test

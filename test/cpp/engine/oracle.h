@@ -26,13 +26,28 @@ struct OracleResult {
   double margin = 1e9;  // the closest decision between two halves
 };
 
+// As a cache of that type holds it: F32, F16, or Q8_0 in blocks of 32.
+template <class Real> std::vector<Real> rounded(std::vector<Real> row, DType type) {
+  if (type == DType::kF16) {
+    for (Real& x : row) x = static_cast<Real>(f16_to_f32(f32_to_f16(static_cast<float>(x))));
+  } else if (type == DType::kQ8_0) {
+    for (size_t at = 0; at < row.size(); at += 32) {
+      Real largest = 0;
+      for (size_t i = 0; i < 32; ++i) largest = std::max(largest, std::fabs(row[at + i]));
+      const Real step = static_cast<Real>(f16_to_f32(f32_to_f16(static_cast<float>(largest / 127))));
+      for (size_t i = 0; i < 32; ++i) row[at + i] = step > 0 ? std::round(row[at + i] / step) * step : 0;
+    }
+  }
+  return row;
+}
+
 template <class Real> class Oracle {
  public:
   using Row = std::vector<Real>;
   using Rows = std::vector<Row>;
 
-  // is_half: slots, memory and local cache are rounded to 16 bits.
-  Oracle(const Toy& toy, bool is_half) : toy_(toy), spec_(toy.spec), is_half_(is_half) {}
+  // kv_dtype: of slots, memory and local cache, which are rounded so.
+  explicit Oracle(const Toy& toy, DType kv_dtype = DType::kF32) : toy_(toy), spec_(toy.spec), kv_dtype_(kv_dtype) {}
   virtual ~Oracle() = default;
 
   OracleResult run(const std::vector<OracleDocument>& documents, const Ids& ids, int64_t query_index, int n_new, bool recompute) {
@@ -92,11 +107,7 @@ template <class Real> class Oracle {
     int fast_position = -1;  // of the fast half of the pairs, if not the same
   };
 
-  Real stored(Real x) const { return is_half_ ? static_cast<Real>(f16_to_f32(f32_to_f16(static_cast<float>(x)))) : x; }
-  Row stored(Row row) const {
-    for (Real& x : row) x = stored(x);
-    return row;
-  }
+  Row stored(const Row& row) const { return rounded(row, kv_dtype_); }
 
   static Row multiply(const Matrix& w, const Row& x, const std::vector<float>& bias = {}) {
     Row out(static_cast<size_t>(w.rows));
@@ -495,7 +506,7 @@ template <class Real> class Oracle {
 
   const Toy& toy_;
   const ToySpec& spec_;
-  const bool is_half_;
+  const DType kv_dtype_;
   Memory memory_;
 };
 

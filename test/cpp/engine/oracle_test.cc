@@ -33,6 +33,29 @@ TEST(oracle_grid) {
   std::printf("  oracle_grid: %d checks, worst error / tolerance %.2f\n", run.n_checks, run.worst);
 }
 
+TEST(oracle_8_bits) {
+  Run run;
+  uint64_t seed = 900;
+  for (const Semantics semantics : {Semantics::kReleased, Semantics::kPaper, Semantics::kNested}) {
+    for (const SelectionRule selection : {SelectionRule::kCosine, SelectionRule::kTokenKeys}) {
+      if (semantics == Semantics::kReleased && selection == SelectionRule::kTokenKeys) continue;
+      for (const SlotKind slot_kind : {SlotKind::kStrided, SlotKind::kMean}) {
+        ToySpec spec;
+        spec.upper.head_dim = 32;
+        spec.semantics = semantics;
+        spec.selection = selection;
+        spec.slot_kind = slot_kind;
+        spec.n_injected = 2;
+        spec.seed = ++seed;
+        const std::string what = std::string(name_of(semantics)) + (slot_kind == SlotKind::kMean ? ", mean" : ", strided") +
+                                 (selection == SelectionRule::kTokenKeys ? ", token keys" : ", cosine");
+        compare_loaded(run, spec, {}, what, DType::kQ8_0);
+      }
+    }
+  }
+  std::printf("  oracle_8_bits: %d checks, worst error / tolerance %.2f\n", run.n_checks, run.worst);
+}
+
 TEST(oracle_trees) {
   Run run;
   uint64_t seed = 100;

@@ -88,7 +88,7 @@ TEST(saved_round_trip) {
   Run run;
   const TempDir directory;
   const std::string path = directory.path("document.banyan");
-  for (const DType kv_dtype : {DType::kF32, DType::kF16}) {
+  for (const DType kv_dtype : {DType::kF32, DType::kF16, DType::kQ8_0}) {
     std::vector<ToySpec> specs = {
         spec_of(31, Semantics::kReleased), spec_of(31, Semantics::kCorrected), spec_of(31, Semantics::kPaper), spec_of(31, Semantics::kPaper)};
     specs.back().selection = SelectionRule::kTokenKeys;
@@ -100,13 +100,14 @@ TEST(saved_round_trip) {
       specs.back().positions = slot_kind == SlotKind::kMean ? Positions::kBanded : Positions::kSum;
     }
     specs.back().selection = SelectionRule::kTokenKeys;
-    for (const ToySpec& spec : specs) {
+    for (ToySpec spec : specs) {
+      if (kv_dtype == DType::kQ8_0) spec.upper.head_dim = 32;
       for (const int n_tokens : {0, 1, 15, 16, 77, 160}) {
         for (const int state : {0, 1, 2}) {  // nothing encoded, one question's nodes, everything
           const Toy toy(spec);
           const auto model = load_toy(toy, Layout::kAdapter, kv_dtype), other = load_toy(toy, Layout::kAdapter, kv_dtype);
           const std::string what =
-              std::to_string(n_tokens) + " tokens, state " + std::to_string(state) + (kv_dtype == DType::kF16 ? ", f16" : ", f32");
+              std::to_string(n_tokens) + " tokens, state " + std::to_string(state) + (kv_dtype == DType::kF16 ? ", f16" : kv_dtype == DType::kQ8_0 ? ", q8" : ", f32");
           const auto document = document_of(*model, n_tokens);
           if (state == 1 && n_tokens > 0) ask(*model, document, 0);
           if (state == 2) complete(*document, true);

@@ -81,6 +81,43 @@ TEST(lora_merges) {
   }
 }
 
+// Matrices that the adapter brings, as a block format; the base's own stay.
+TEST(adapter_in_8_bits) {
+  const TempDirectory temp;
+  Tiny m = tiny("llama");
+  const std::string base = write_huggingface(temp, "base", tiny_config(m), huggingface_tensors(m));
+  const std::string down = "encoder.layers.1.mlp.down_proj";
+  const LoadPaths paths{base, write_adapter(temp, "a", lora_config(m, 2), together(cross_tensors(m, 2), lora_pair(down, 32, 64, 3)))};
+  const auto plain = ModelFiles::open(paths), packed = ModelFiles::open(paths, true);
+  const auto is_packed = [](const WeightView& w, const WeightView& of) {
+    bool is_right = w.dtype == DType::kQ8_0 && w.rows == of.rows && w.cols == of.cols;
+    for (int64_t row = 0; row < of.rows && is_right; ++row) {
+      for (int64_t block = 0; block < of.cols; block += 32) {
+        double highest = 0;
+        for (int64_t i = 0; i < 32; ++i) highest = std::max(highest, std::fabs(static_cast<double>(element(of, row, block + i))));
+        const uint8_t* stored = static_cast<const uint8_t*>(w.data) + row * static_cast<int64_t>(row_bytes(w.dtype, w.cols)) + block / 32 * 34;
+        uint16_t bits;
+        std::memcpy(&bits, stored, sizeof bits);
+        const double d = static_cast<double>(f16_to_f32(bits));
+        is_right = is_right && std::fabs(d - highest / 127) <= highest / 127 * 0x1p-11;
+        for (int64_t i = 0; i < 32; ++i) {
+          const double value = d * static_cast<int8_t>(stored[2 + i]);
+          is_right = is_right && std::fabs(value - static_cast<double>(element(of, row, block + i))) <= 0.5001 * d;
+        }
+      }
+    }
+    return is_right;
+  };
+  for (size_t i = 0; i < 2; ++i) {
+    CHECK(is_packed(packed->cross[i].q, plain->cross[i].q));
+    CHECK(is_packed(packed->cross[i].o, plain->cross[i].o));
+  }
+  CHECK(is_packed(packed->lower.layers[1].down, plain->lower.layers[1].down));
+  CHECK(packed->lower.layers[0].down.dtype == plain->upper.layers[0].down.dtype && packed->lower.layers[0].down.data == packed->upper.layers[0].down.data);
+  CHECK(packed->lower.embedding.data == packed->upper.embedding.data);
+  CHECK(packed->fingerprint == plain->fingerprint);
+}
+
 // A block format becomes F16.
 TEST(lora_of_a_block_format) {
   constexpr int64_t kRows = 300, kCols = 64, kRank = 5;
