@@ -58,6 +58,7 @@ const { commit, cpu } = earlier ?? provenance();
 const rows = (earlier?.['rows'] ?? []) as Row[];
 const threads = Number(flags.threads);
 const variants = loadNative().cpuVariants();
+const floatVariant = ['avx512', 'neon'].find((variant) => variants.includes(variant));
 
 async function measure(subject: Subject, positions: number, type: FileType): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'banyan-accuracy-'));
@@ -82,7 +83,7 @@ async function measure(subject: Subject, positions: number, type: FileType): Pro
       };
       const ours = add('Banyan', await ourLogits(read, 'f16'));
       const theirs = add('node-llama-cpp', await peerLogits(read, folder));
-      if (variants.includes('avx512')) add('Banyan, float32 activations', await ourLogits(read, 'f16', 'avx512'));
+      if (floatVariant !== undefined) add('Banyan, float32 activations', await ourLogits(read, 'f16', floatVariant));
       if (way === 'prompt') add('float32, 16-bit keys and values', await ourLogits({ ...read, file: exact }, 'f16'));
       const row = { model: subject.label, type, way, positions: count, found, further: meanOf(Array.from(ours, (far, i) => far - theirs[i]!)) };
       const known = rows.findIndex((each) => each.model === row.model && each.type === type && each.way === way);

@@ -3,7 +3,8 @@
 //   npm run bench:long -- [--systems m4,m8,llama] [--types Q8_0] [--lengths 4096,...,131072] [--parts lazy,eager,opened,start] [--repeats 3]
 //     [--question 64] [--questions 10] [--tokens 32] [--threads 2] [--seconds 150] [--shape llama-3.2-1b] [--keep DIR]
 //     [--json FILE] [--add] [--compare FILE] [--markdown FILE] [--svg DIR]
-// Systems: m4 is SharedLLM with 4 injected layers, m4-keys the same with selection by token keys, llama is the peer, which reads everything.
+// Systems: m4 is SharedLLM with 4 injected layers, m4-keys the same with selection by token keys, m4-q8 with slots and adapter in 8 bits, llama is the peer,
+// which reads everything.
 // Parts:
 //   lazy     the document is read and asked about at once; then more questions, decoding, memory
 //   eager    the whole tree is computed first (not timed); then questions

@@ -17,6 +17,7 @@
 #include "cases.h"
 #include "cpu/dispatch.h"
 #include "cpu/features.h"
+#include "cpu/inline.h"
 #include "cpu/threads.h"
 #include "data.h"
 #include "device/ops.h"
@@ -119,6 +120,32 @@ double multiply_adds_neon() {
   peak_sink = vgetq_lane_f32(sums[0], 0);
   return 4.0 * kChains * kPeakRounds;
 }
+#if BANYAN_HAS_NEON_PRODUCTS && defined(__GNUC__)
+__attribute__((target("arch=armv8.2-a+dotprod"))) double byte_multiply_adds_dot() {
+  int32x4_t sums[kChains];
+  const int8x16_t a = vdupq_n_s8(static_cast<int8_t>(peak_sink));
+  for (int32x4_t& sum : sums) sum = vdupq_n_s32(0);
+  for (int i = 0; i < kPeakRounds; ++i) {
+#pragma GCC unroll 12
+    for (int c = 0; c < kChains; ++c) sums[c] = vdotq_s32(sums[c], a, a);
+  }
+  for (int c = 1; c < kChains; ++c) sums[0] = vaddq_s32(sums[0], sums[c]);
+  peak_sink = static_cast<float>(vgetq_lane_s32(sums[0], 0) & 1);
+  return 16.0 * kChains * kPeakRounds;
+}
+__attribute__((target("arch=armv8.2-a+i8mm"))) double byte_multiply_adds_i8mm() {
+  int32x4_t sums[kChains];
+  const int8x16_t a = vdupq_n_s8(static_cast<int8_t>(peak_sink));
+  for (int32x4_t& sum : sums) sum = vdupq_n_s32(0);
+  for (int i = 0; i < kPeakRounds; ++i) {
+#pragma GCC unroll 12
+    for (int c = 0; c < kChains; ++c) sums[c] = vmmlaq_s32(sums[c], a, a);
+  }
+  for (int c = 1; c < kChains; ++c) sums[0] = vaddq_s32(sums[0], sums[c]);
+  peak_sink = static_cast<float>(vgetq_lane_s32(sums[0], 0) & 1);
+  return 32.0 * kChains * kPeakRounds;
+}
+#endif
 #endif
 double multiply_adds_scalar() {
   float sums[kChains], a = peak_sink;
@@ -143,7 +170,7 @@ MultiplyAdds peak_loop(const std::string& variant) {
   if (variant == "avx512" || variant == "avx512vnni") return multiply_adds_avx512;
   if (variant == "avx2") return multiply_adds_avx2;
 #elif defined(__aarch64__)
-  if (variant == "neon") return multiply_adds_neon;
+  if (variant != "scalar") return multiply_adds_neon;
 #endif
   return multiply_adds_scalar;
 }
@@ -152,6 +179,9 @@ MultiplyAdds peak_loop(const std::string& variant) {
 MultiplyAdds byte_peak_loop(const std::string& variant) {
 #if defined(__x86_64__) && defined(__GNUC__)
   if (variant == "avx512vnni") return byte_multiply_adds_avx512;
+#elif BANYAN_HAS_NEON_PRODUCTS && defined(__GNUC__)
+  if (variant == "neondot") return byte_multiply_adds_dot;
+  if (variant == "neoni8mm") return byte_multiply_adds_i8mm;
 #endif
   (void)variant;
   return nullptr;

@@ -9,10 +9,11 @@ import { greedyRequest } from '../peers/request.mjs';
 import { spread } from '../statistics.js';
 import type { Request, Sample } from './sample.js';
 
-const { model: path, adapter, part, length, question, tokens, questions, seconds: longest, threads, file } = JSON.parse(process.argv[2]!) as Request;
+const request = JSON.parse(process.argv[2]!) as Request;
+const { model: path, adapter, part, length, question, tokens, questions, seconds: longest, threads, file, kvType, adapterType } = request;
 const native = loadNative();
 const cancel = native.createCancel();
-const model = await native.load({ model: path, adapters: [adapter], device: 'cpu', threads }, cancel, null);
+const model = await native.load({ model: path, adapters: [adapter], device: 'cpu', threads, kvType, adapterType }, cancel, null);
 const { vocabSize } = model.info;
 const text = idsOf(length, vocabSize, 1);
 const kDecodings = 3; // of which the median counts

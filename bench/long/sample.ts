@@ -51,4 +51,6 @@ export interface Request {
   threads: number;
   /** Of the saved document. */
   file: string;
+  kvType: 'f16' | 'q8';
+  adapterType: 'stored' | 'q8';
 }

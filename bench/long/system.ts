@@ -17,17 +17,21 @@ export interface System extends Series {
   /** Missing: the peer. */
   injectedLayers?: number;
   selection?: 'cosine' | 'token_keys';
+  /** Slots, memory and local cache, and the adapter's matrices, in 8 bits. */
+  in8Bits?: boolean;
 }
 
-/** `spec`: m4, m8, ... (SharedLLM with so many injected layers), m4-keys (selection by token keys), llama. Throws for anything else. */
+/** `spec`: m4, m8, ... (SharedLLM with so many injected layers), m4-keys (selection by token keys), m4-q8 (slots and adapter in 8 bits), llama. Throws for
+ * anything else. */
 export function systemOf(spec: string, type: FileType): System {
   const name = `${spec}-${type}`;
   // what full attention reads grows with the square
   if (spec === 'llama') return { name, label: `node-llama-cpp, ${type}`, type, growth: 'quadratic' };
-  const match = /^m([1-9]\d*)(-keys)?$/.exec(spec);
-  if (match === null) throw new Error(`--systems: ${spec} is none of m4, m8, ..., m4-keys, ..., llama`);
-  const label = `SharedLLM, M = ${match[1]!}${match[2] === undefined ? '' : ', token keys'}, ${type}`;
-  return { name, label, type, injectedLayers: Number(match[1]), selection: match[2] === undefined ? 'cosine' : 'token_keys' };
+  const match = /^m([1-9]\d*)(-keys)?(-q8)?$/.exec(spec);
+  if (match === null) throw new Error(`--systems: ${spec} is none of m4, m8, ..., m4-keys, m4-q8, ..., llama`);
+  const [, layers, keys, q8] = match;
+  const label = `SharedLLM, M = ${layers!}${keys === undefined ? '' : ', token keys'}${q8 === undefined ? '' : ', 8-bit slots and adapter'}, ${type}`;
+  return { name, label, type, injectedLayers: Number(layers), selection: keys === undefined ? 'cosine' : 'token_keys', in8Bits: q8 !== undefined };
 }
 
 export interface Setting {
@@ -75,6 +79,8 @@ function runBanyan<T>(system: System, length: number, part: Part, setting: Setti
       seconds,
       threads,
       file,
+      kvType: system.in8Bits === true ? 'q8' : 'f16',
+      adapterType: system.in8Bits === true ? 'q8' : 'stored',
     },
   };
   return runForJson<T>(process.execPath, [...process.execArgv, fromRoot('bench/long/child.ts'), JSON.stringify(request)]);

@@ -137,17 +137,28 @@ struct FewHeads {
   }
 };
 
-// Calls for the keys of a tile in blocks that the first-level cache holds for all heads, head by head, and asks for the block after: in the order it
-// lies in, a part before every head.
+// One side of the keys of a tile, and what is read after it.
+struct FewWalk {
+  const void *side, *next_side;
+  int64_t n, next_n;
+  int n_keys;
+};
+inline FewWalk walk_of_keys(const KvView& kv, int64_t n, int n_keys) { return {kv.k, kv.v, n, n, n_keys}; }
+inline FewWalk walk_of_values(const KvView& kv, int64_t n, int n_keys) { return {kv.v, kv.k, n, n + n_keys, n_keys}; }
+
+// Calls for blocks that the first-level cache holds for all heads, head by head, and asks for the block that is read after it: in the order it lies in,
+// a part before every head.
 template <DType kFormat, int kBlock, class Call>
-void walk_blocks(const KvView& kv, const void* side, const FewHeads& heads, int64_t n, int n_keys, int head_dim, Call call) {
+void walk_blocks(const KvView& kv, const FewWalk& walk, const FewHeads& heads, int head_dim, Call call) {
   const bool is_joint = kv.head_stride == head_dim;  // a token's heads lie together
   const int n_parts = is_joint ? heads.n_kv_heads : 1;
   const size_t row = row_bytes(kFormat, n_parts * int64_t{head_dim});
-  for (int i = 0; i < n_keys; i += kBlock) {
+  for (int i = 0; i < walk.n_keys; i += kBlock) {
+    const bool is_last = i + kBlock >= walk.n_keys;
     for (int head = 0; head < heads.n_kv_heads; ++head) {
       const int part = is_joint ? head : 0;
-      const FewRows next = rows_of<kFormat>(kv, side, heads.first_kv_head + head - part, n + i + kBlock, kBlock);
+      const FewRows next = rows_of<kFormat>(
+          kv, is_last ? walk.next_side : walk.side, heads.first_kv_head + head - part, is_last ? walk.next_n : walk.n + i + kBlock, kBlock);
       if (next.stride == row) {
         const size_t n_bytes = kBlock * row / static_cast<size_t>(n_parts);
         for (size_t at = part * n_bytes; at < (part + 1) * n_bytes; at += 64) BANYAN_PREFETCH_NEAR(next.first + at);
@@ -156,7 +167,7 @@ void walk_blocks(const KvView& kv, const void* side, const FewHeads& heads, int6
           for (size_t at = 0; at < row; at += 64) BANYAN_PREFETCH_NEAR(next.first + static_cast<size_t>(j) * next.stride + at);
         }
       }
-      call(head, i, rows_of<kFormat>(kv, side, heads.first_kv_head + head, n + i, std::min(kBlock, n_keys - i)));
+      call(head, i, rows_of<kFormat>(kv, walk.side, heads.first_kv_head + head, walk.n + i, std::min(kBlock, walk.n_keys - i)));
     }
   }
 }
@@ -164,7 +175,7 @@ void walk_blocks(const KvView& kv, const void* side, const FewHeads& heads, int6
 // Folds keys [n, n + n_keys), one tile at most, into the states of all heads.
 template <DType kFormat> void fold_few_as(const AttendJob& job, QueryTile& tile, const FewHeads& heads, int64_t n, int n_keys) {
   const AttendArgs& a = job.args;
-  walk_blocks<kFormat, kFewBlock>(a.kv, a.kv.k, heads, n, n_keys, a.head_dim, [&](int head, int first, const FewRows& keys) {
+  walk_blocks<kFormat, kFewBlock>(a.kv, walk_of_keys(a.kv, n, n_keys), heads, a.head_dim, [&](int head, int first, const FewRows& keys) {
     heads.turn_to(a, tile, head);
     in_groups(tile.n_rows(), [&](int row, auto n_rows) {
       score_rows<kFormat, decltype(n_rows)::value>(keys, tile.q + row * a.head_dim, a.head_dim, tile.scores + row * kKeyTile + first);
@@ -174,7 +185,7 @@ template <DType kFormat> void fold_few_as(const AttendJob& job, QueryTile& tile,
     heads.turn_to(a, tile, head);
     fold_rows(job, tile, n, n_keys);
   }
-  walk_blocks<kFormat, kFewBlock>(a.kv, a.kv.v, heads, n, n_keys, a.head_dim, [&](int head, int first, const FewRows& values) {
+  walk_blocks<kFormat, kFewBlock>(a.kv, walk_of_values(a.kv, n, n_keys), heads, a.head_dim, [&](int head, int first, const FewRows& values) {
     heads.turn_to(a, tile, head);
     in_groups(tile.n_rows(), [&](int row, auto n_rows) {
       add_values<kFormat, decltype(n_rows)::value>(values, tile.scores + row * kKeyTile + first, a.head_dim, tile.o + row * a.head_dim);

@@ -267,7 +267,7 @@ struct FewInt8 {
   static void fold(const AttendJob& job, QueryTile& tile, const FewHeads& heads, int64_t n, int n_keys) {
     const AttendArgs& a = job.args;
     CopiedRows copied;
-    walk_blocks<DType::kQ8_0, kInt8Keys>(a.kv, a.kv.k, heads, n, n_keys, a.head_dim, [&](int head, int first, const FewRows& keys) {
+    walk_blocks<DType::kQ8_0, kInt8Keys>(a.kv, walk_of_keys(a.kv, n, n_keys), heads, a.head_dim, [&](int head, int first, const FewRows& keys) {
       heads.turn_to(a, tile, head);
       score_int8(whole(keys, a.head_dim, copied), reinterpret_cast<const QueryBlock*>(tile.q), tile.n_rows(), a.head_dim / 32, tile.scores + first);
     });
@@ -276,7 +276,7 @@ struct FewInt8 {
       fold_rows(job, tile, n, n_keys);
     }
     AddInt8 sum(tile.n_rows(), a.head_dim);
-    walk_blocks<DType::kQ8_0, kInt8Keys>(a.kv, a.kv.v, heads, n, n_keys, a.head_dim, [&](int head, int first, const FewRows& values) {
+    walk_blocks<DType::kQ8_0, kInt8Keys>(a.kv, walk_of_values(a.kv, n, n_keys), heads, a.head_dim, [&](int head, int first, const FewRows& values) {
       heads.turn_to(a, tile, head);
       if (values.n < kInt8Keys) sum.finish();  // the copy's memory is used again
       sum.add(whole(values, a.head_dim, copied), values.n, tile.scores + first, tile.o);

@@ -19,6 +19,8 @@ constexpr Variant kVariants[] = {
     {"avx512vnni", kernels_avx512vnni, kAvx512Vnni | kAvx512 | kAvx2},
     {"avx512", kernels_avx512, kAvx512 | kAvx2},
     {"avx2", kernels_avx2, kAvx2},
+    {"neoni8mm", kernels_neoni8mm, kNeonI8mm | kNeonDot | kNeon},
+    {"neondot", kernels_neondot, kNeonDot | kNeon},
     {"neon", kernels_neon, kNeon},
     {"scalar", kernels_scalar, 0},
 };

@@ -12,6 +12,8 @@ namespace banyan {
 const Ops* kernels_avx512vnni();
 const Ops* kernels_avx512();
 const Ops* kernels_avx2();
+const Ops* kernels_neoni8mm();
+const Ops* kernels_neondot();
 const Ops* kernels_neon();
 const Ops* kernels_scalar();
 

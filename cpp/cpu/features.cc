@@ -9,6 +9,7 @@
 
 #if defined(__linux__)
 #include <sched.h>
+#include <sys/auxv.h>
 #elif defined(__APPLE__)
 #include <sys/sysctl.h>
 #elif defined(_WIN32)
@@ -78,7 +79,34 @@ uint32_t cpu_features() {
   return features;
 }
 #elif defined(__aarch64__) || defined(_M_ARM64)
-uint32_t cpu_features() { return kNeon; }
+namespace {
+
+#if defined(__linux__)
+// Numbers of the kernel's interface, which older headers do not name.
+constexpr unsigned long kHwcapAsimdDp = 1ul << 20, kHwcap2I8mm = 1ul << 13;
+bool has_dot() { return (getauxval(AT_HWCAP) & kHwcapAsimdDp) != 0; }
+bool has_i8mm() { return (getauxval(AT_HWCAP2) & kHwcap2I8mm) != 0; }
+#elif defined(__APPLE__)
+bool has_feature(const char* name) {
+  int value = 0;
+  size_t n_bytes = sizeof value;
+  return sysctlbyname(name, &value, &n_bytes, nullptr, 0) == 0 && value != 0;
+}
+bool has_dot() { return has_feature("hw.optional.arm.FEAT_DotProd"); }
+bool has_i8mm() { return has_feature("hw.optional.arm.FEAT_I8MM"); }
+#elif defined(_WIN32)
+// Numbers of winnt.h, which older headers do not name; a system that does not know one says no.
+constexpr DWORD kArmV82DpInstructionsAvailable = 43, kArmV82I8mmInstructionsAvailable = 66;
+bool has_dot() { return IsProcessorFeaturePresent(kArmV82DpInstructionsAvailable) != 0; }
+bool has_i8mm() { return IsProcessorFeaturePresent(kArmV82I8mmInstructionsAvailable) != 0; }
+#else
+bool has_dot() { return false; }
+bool has_i8mm() { return false; }
+#endif
+
+}  // namespace
+
+uint32_t cpu_features() { return kNeon | (has_dot() ? kNeonDot : 0u) | (has_i8mm() ? kNeonI8mm : 0u); }
 #else
 uint32_t cpu_features() { return 0; }
 #endif

@@ -11,7 +11,9 @@ enum Feature : uint32_t {
   kAvx512 = 1u << 1,  // AVX-512 F, BW, VL and DQ (Skylake-X, Zen 4 and later)
   kAvx512Bf16 = 1u << 2,
   kAvx512Vnni = 1u << 3,
-  kNeon = 1u << 4,  // every aarch64
+  kNeon = 1u << 4,      // every aarch64
+  kNeonDot = 1u << 5,   // FEAT_DotProd: SDOT
+  kNeonI8mm = 1u << 6,  // FEAT_I8MM: SMMLA
 };
 
 uint32_t cpu_features();

@@ -1,67 +1,11 @@
-// gemm_int8: gemm of block formats with VPDPBUSD, for machines that have it. Activations are quantised once to 8 bits per block of 32, weights keep
-// their integers; sums are exact integers within a block (or 16 elements of Q6_K) and floats across blocks.
+// gemm_int8: gemm of block formats with products of bytes, for machines that have them. Activations are quantised once to 8 bits per block of 32, weights
+// keep their integers; sums are exact integers within a block (or 16 elements of Q6_K) and floats across blocks.
 // Few tokens go to gemm_int8_few.inl. Many tokens: a panel of weights is unpacked and transposed once, then meets all of them.
+// A variant brings Int8Format, Unit, Tile, Strip and what makes and multiplies them; and kBase, the variant whose ops it has otherwise.
 
 constexpr int kGroupTiles = 4;          // tiles of tokens that meet a strip while both are in the first-level cache
 constexpr int64_t kTaskTiles = 16;      // at least; each task unpacks its panel again
 constexpr int64_t kInt8Cols = 1 << 18;  // beyond it x of few tokens would not fit into the shared memory
-
-// One tile of tokens times one strip: 12 integer chains; then a conversion, a product and a multiply-add a chain (Q4_K, Q5_K one more, Q6_K twice).
-// Conversions have ports of their own, so of the operations that share the two of VPDPBUSD 8 in 10 are useful (8 in 11, 8 in 12): that is the bound.
-template <DType kFormat, int kTokens> void multiply_strip(const Tile<kFormat>* BANYAN_RESTRICT x, const Strip& strip, int n_blocks,
-    float* BANYAN_RESTRICT out, int64_t out_stride, int n_cols, const float* bias, bool is_added) {
-  using Format = Int8Format<kFormat>;
-  Vec sums[kTokens][kPanelVectors];
-  BANYAN_UNROLL
-  for (int v = 0; v < kPanelVectors; ++v) {
-    const int n = std::clamp(n_cols - 16 * v, 0, 16);
-    const Vec start = bias != nullptr ? load_n(bias + 16 * v, n) : zero();
-    BANYAN_UNROLL
-    for (int t = 0; t < kTokens; ++t) sums[t][v] = is_added ? add(start, load_n(out + t * out_stride + 16 * v, n)) : start;
-  }
-  for (int b = 0; b < n_blocks; ++b, ++x) {
-    BANYAN_UNROLL
-    for (int g = 0; g < Format::kGroups; ++g) {
-      __m512i dots[kTokens][kPanelVectors];
-      BANYAN_UNROLL
-      for (int t = 0; t < kTokens; ++t) {
-        const __m512i start = Format::kHasMin ? _mm512_setzero_si512() : _mm512_set1_epi32(x->starts[g][t]);
-        BANYAN_UNROLL
-        for (int v = 0; v < kPanelVectors; ++v) dots[t][v] = start;
-      }
-      constexpr int kSteps = 8 / Format::kGroups;
-      BANYAN_UNROLL
-      for (int k = g * kSteps; k < (g + 1) * kSteps; ++k) {
-        const Bytes w[kPanelVectors] = {load_64(strip.q[b][k][0]), load_64(strip.q[b][k][1])};
-        BANYAN_UNROLL
-        for (int t = 0; t < kTokens; ++t) {
-          int32_t four;
-          std::memcpy(&four, x->q[t] + 4 * k, sizeof four);
-          const Bytes q = _mm512_set1_epi32(four);
-          BANYAN_UNROLL
-          for (int v = 0; v < kPanelVectors; ++v) dots[t][v] = _mm512_dpbusd_epi32(dots[t][v], w[v], q);
-        }
-      }
-      BANYAN_UNROLL
-      for (int v = 0; v < kPanelVectors; ++v) {
-        const Vec scales = load(strip.scales[g][b][v]);
-        BANYAN_UNROLL
-        for (int t = 0; t < kTokens; ++t) sums[t][v] = fma(mul(to_float(dots[t][v]), scales), broadcast(x->d[t]), sums[t][v]);
-        if constexpr (Format::kHasMin) {
-          const Vec minimums = load(strip.scales[1][b][v]);
-          BANYAN_UNROLL
-          for (int t = 0; t < kTokens; ++t) sums[t][v] = fma(minimums, broadcast(x->minus_sums[t]), sums[t][v]);
-        }
-      }
-    }
-  }
-  BANYAN_UNROLL
-  for (int v = 0; v < kPanelVectors; ++v) {
-    const int n = std::clamp(n_cols - 16 * v, 0, 16);
-    BANYAN_UNROLL
-    for (int t = 0; t < kTokens; ++t) store_n(out + t * out_stride + 16 * v, sums[t][v], n);
-  }
-}
 
 template <DType kFormat> using MultiplyStrip = void (*)(const Tile<kFormat>*, const Strip&, int, float*, int64_t, int, const float*, bool);
 
@@ -151,5 +95,5 @@ inline void gemm_int8(Stream& stream, const GemmArgs& args) {
       default: break;
     }
   }
-  kernels_avx512()->gemm(stream, args);
+  kBase()->gemm(stream, args);
 }

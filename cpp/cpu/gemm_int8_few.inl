@@ -1,53 +1,9 @@
 // gemm_int8_few: gemm of a block format for few tokens (decoding). Rows of weights are read front to back as they lie in the file; a unit is unpacked
-// in registers and at once multiplied with all tokens. Bound by reading the weights.
+// in registers and at once multiplied with all tokens (dot_unit of the variant). Bound by reading the weights.
 
-constexpr int kFewInt8Tokens = 8;        // above it the unpacking of gemm_int8.inl pays; 8 sums and 4 vectors of weights fit in registers
 constexpr int64_t kFewInt8Rows = 512;    // of a task, at most
 constexpr int64_t kFewInt8Ahead = 8192;  // bytes; 1024 is a fifth slower
 static_assert(kFewInt8Rows * kFewInt8Tokens * sizeof(float) <= Threads::kScratchBytes);
-
-// q[j] of a K-quant: of each piece of 16 elements its dword j, so that four products are summed before they become floats. The piece of vector v and
-// lane l stands at dword 4 l + v.
-BANYAN_INLINE void gather_dwords(Bytes* q) {
-  const Bytes low01 = _mm512_unpacklo_epi32(q[0], q[1]), high01 = _mm512_unpackhi_epi32(q[0], q[1]);
-  const Bytes low23 = _mm512_unpacklo_epi32(q[2], q[3]), high23 = _mm512_unpackhi_epi32(q[2], q[3]);
-  q[0] = _mm512_unpacklo_epi64(low01, low23);
-  q[1] = _mm512_unpackhi_epi64(low01, low23);
-  q[2] = _mm512_unpacklo_epi64(high01, high23);
-  q[3] = _mm512_unpackhi_epi64(high01, high23);
-}
-
-// sums[t] += one unit of weights times that of each token, lane by lane.
-template <DType kFormat, int kTokens> BANYAN_INLINE void dot_unit(const uint8_t* w, const Unit<kFormat>* x, int64_t x_stride, Vec* sums) {
-  using Format = Int8Format<kFormat>;
-  Bytes q[Format::kVectors];
-  unpack<kFormat>(w, q);
-  Vec scales, minimums = zero();
-  if constexpr (!Format::kIsK) {
-    scales = load_4_scales<kFormat>(w);
-  } else {
-    gather_dwords(q);
-    if constexpr (Format::kHasMin) {
-      const __m512i block = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
-      const Vec both = load_scales_mins(w);
-      scales = _mm512_permutexvar_ps(block, both);
-      minimums = _mm512_permutexvar_ps(_mm512_add_epi32(block, _mm512_set1_epi32(8)), both);
-    } else {
-      scales = _mm512_permutexvar_ps(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), load_scales_q6_k(w));
-    }
-  }
-  BANYAN_UNROLL
-  for (int t = 0; t < kTokens; ++t) {
-    const Unit<kFormat>& u = x[t * x_stride];
-    __m512i dots;
-    if constexpr (Format::kHasMin) dots = _mm512_setzero_si512();
-    else dots = load_64(u.starts);
-    BANYAN_UNROLL
-    for (int v = 0; v < Format::kVectors; ++v) dots = _mm512_dpbusd_epi32(dots, q[v], load_64(u.q + 64 * v));
-    sums[t] = fma(to_float(dots), mul(scales, load(u.d)), sums[t]);
-    if constexpr (Format::kHasMin) sums[t] = fma(minimums, load(u.minus_sums), sums[t]);
-  }
-}
 
 // out[t] += w x of n_k elements of one row. What lies `ahead` bytes on is asked for: the memory's own prefetchers keep one core short of what the
 // memory gives. A prefetch beyond the end of the weights does nothing.
@@ -73,8 +29,10 @@ template <DType kFormat, int kTokens> void dot_units(const uint8_t* w, int64_t n
 
 using DotUnits = void (*)(const uint8_t* w, int64_t n_k, int64_t ahead, const void* x, int64_t x_stride, float* out);
 
-template <DType kFormat> constexpr DotUnits kDotUnits[kFewInt8Tokens] = {dot_units<kFormat, 1>, dot_units<kFormat, 2>, dot_units<kFormat, 3>,
-    dot_units<kFormat, 4>, dot_units<kFormat, 5>, dot_units<kFormat, 6>, dot_units<kFormat, 7>, dot_units<kFormat, 8>};
+template <DType kFormat, int... kLess> DotUnits dot_units_of(int n_tokens, std::integer_sequence<int, kLess...>) {
+  static constexpr DotUnits kAll[] = {dot_units<kFormat, kLess + 1>...};
+  return kAll[n_tokens - 1];
+}
 
 struct FewInt8Job {
   const Stream& stream;
@@ -98,7 +56,7 @@ template <DType kFormat> void few_int8_task(const FewInt8Job& job, int index, st
   // Whole rows follow each other in memory; pieces of rows are a row apart.
   const int64_t piece_bytes = job.depth * Format::kBytes;
   const int64_t ahead = job.depth >= job.n_units ? kFewInt8Ahead : ceil_div(kFewInt8Ahead, piece_bytes) * n_bytes;
-  const DotUnits dot = kDotUnits<kFormat>[a.n_tokens - 1];
+  const DotUnits dot = dot_units_of<kFormat>(a.n_tokens, std::make_integer_sequence<int, kFewInt8Tokens>());
   float* sums = reinterpret_cast<float*>(scratch);  // [rows, T]
   std::memset(sums, 0, static_cast<size_t>((end - begin) * a.n_tokens) * sizeof(float));
   for (int64_t u = 0; u < job.n_units; u += job.depth) {

@@ -18,3 +18,18 @@
 #define BANYAN_UNROLL _Pragma("GCC unroll 12")  // loops over registers (at most kTileRows = 12) must become straight code, or arrays leave registers
 #endif
 #endif
+
+// The compilers whose arm_neon.h has SDOT and SMMLA in functions that ask for them, whatever the flags of the file.
+#if defined(__aarch64__) || defined(_M_ARM64)
+#if defined(__apple_build_version__)
+#define BANYAN_HAS_NEON_PRODUCTS (__clang_major__ >= 15)
+#elif defined(__clang__)
+#define BANYAN_HAS_NEON_PRODUCTS (__clang_major__ >= 16)
+#elif defined(__GNUC__)
+#define BANYAN_HAS_NEON_PRODUCTS (__GNUC__ >= 10)
+#else
+#define BANYAN_HAS_NEON_PRODUCTS (_MSC_VER >= 1940)
+#endif
+#else
+#define BANYAN_HAS_NEON_PRODUCTS 0
+#endif

@@ -20,13 +20,16 @@
 namespace banyan {
 namespace avx512vnni {
 namespace {
+constexpr auto kBase = kernels_avx512;
 #include "cpu/vec_avx512.h"
 #include "cpu/vec_math.inl"
 #include "cpu/tasks.inl"
 #include "cpu/int8_format.inl"
 #include "cpu/quantize_rows.inl"
+#include "cpu/dot_unit.inl"
 #include "cpu/gemm_int8_few.inl"
 #include "cpu/unpack_int8.inl"
+#include "cpu/multiply_strip.inl"
 #include "cpu/gemm_int8.inl"
 
 #include "cpu/dequant.inl"
@@ -48,7 +51,7 @@ namespace {
 
 const banyan::Ops* banyan::kernels_avx512vnni() {
   static const Ops ops = [] {
-    Ops all = *kernels_avx512();
+    Ops all = *avx512vnni::kBase();
     all.name = "avx512vnni";
     all.gemm = avx512vnni::gemm_int8;
     all.attend = avx512vnni::attend_int8;

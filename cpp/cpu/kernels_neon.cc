@@ -8,6 +8,7 @@
 namespace banyan {
 namespace neon {
 namespace {
+constexpr const char* kVariant = "neon";
 #include "cpu/vec_neon.h"
 #include "cpu/kernels.inl"
 }  // namespace

@@ -1,5 +1,4 @@
 // The vector vocabulary in NEON (aarch64): 4 lanes. Included inside the variant's namespace.
-constexpr const char* kVariant = "neon";
 constexpr int kLanes = 4;
 // 12 tokens x 2 vectors = 24 accumulators of the 32 registers, as with AVX-512.
 constexpr int kTileRows = 12;

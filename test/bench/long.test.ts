@@ -77,7 +77,8 @@ test('plots: hollow marks for the fit only', () => {
   expect(plots(results()).map(({ file }) => file)).toEqual(['long_first.svg', 'long_memory.svg', 'long_questions.svg']);
 });
 test('names of systems', () => {
-  expect(systemOf('m8-keys', 'Q4_K_M')).toMatchObject({ name: 'm8-keys-Q4_K_M', injectedLayers: 8, selection: 'token_keys' });
+  expect(systemOf('m8-keys', 'Q4_K_M')).toMatchObject({ name: 'm8-keys-Q4_K_M', injectedLayers: 8, selection: 'token_keys', in8Bits: false });
+  expect(systemOf('m4-q8', 'Q8_0')).toMatchObject({ name: 'm4-q8-Q8_0', injectedLayers: 4, selection: 'cosine', in8Bits: true });
   expect(() => systemOf('m0', 'Q8_0')).toThrow('m0');
   expect(() => systemOf('gpt', 'Q8_0')).toThrow('gpt');
 });
