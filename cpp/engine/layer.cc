@@ -35,8 +35,11 @@ void Activations::reserve(int n_rows) {
   for (Buffer* b : {&x, &y, &normed, &picked}) b->reserve(row * dim_);
   for (Buffer* b : {&k, &v, &moved}) b->reserve(row * kv_dim_);
   for (Buffer* b : {&q, &mixed}) b->reserve(row * q_dim_);
-  for (Buffer* b : {&gate, &up}) b->reserve(row * ffn_dim_);
   n_rows_ = n_rows;
+}
+
+void Activations::reserve_mlp(int n_rows) {
+  for (Buffer* b : {&gate, &up}) b->reserve(static_cast<size_t>(n_rows) * sizeof(float) * ffn_dim_);
 }
 
 void Activations::reserve_groups() {
@@ -177,6 +180,7 @@ void Layer::injection(Stream& s, Activations& a, const CrossWeights& cross, std:
 
 void Layer::mlp(Stream& s, Activations& a, int n) const {
   const ModelConfig& c = d_.config;
+  a.reserve_mlp(n);
   norm(s, {a.normed.as<float>(), a.x.as<float>(), w_.mlp_norm, n, c.dim, c.norm_eps});
   gemm(s, {a.gate.as<float>(), a.normed.as<float>(), w_.gate, w_.gate_bias, n, false});
   gemm(s, {a.up.as<float>(), a.normed.as<float>(), w_.up, w_.up_bias, n, false});

@@ -15,8 +15,9 @@ namespace banyan {
 class Activations {
  public:
   Activations(Device& device, const Decoder& upper, const Decoder& lower);
-  void reserve(int n_rows);  // throws kOutOfMemory
-  void reserve_groups();     // what only queries with several groups of keys need, for as many rows
+  void reserve(int n_rows);      // throws kOutOfMemory
+  void reserve_mlp(int n_rows);  // gate and up, the largest, which not every pass needs for all of its rows
+  void reserve_groups();         // what only queries with several groups of keys need, for as many rows
 
   Buffer x, y;            // [T, D] residual stream, and the rows of it that go on
   Buffer normed, picked;  // [T, D] input of the projections, and the rows of it that ask

@@ -116,6 +116,25 @@ test('chunks in 8 bits and in a scratch file', async () => {
   expect((await small.createSession({ documents: [packed] }).generate('What grows?', options).result).ids).toHaveLength(6);
 });
 
+test('slots, memory and adapter in 8 bits', async () => {
+  const stored = await model.compress(text);
+  await stored.complete({ eager: true });
+  const paths = { model: folder.model, adapter: [folder.adapter, focus] };
+  await using small = await banyan.loadModel({ ...paths, kvType: 'q8', adapterType: 'q8' });
+  expect([small.info.kvType, small.info.poolType, small.info.fingerprint]).toEqual(['q8', 'q8', model.info.fingerprint]);
+  const packed = await small.compress(text);
+  await packed.complete({ eager: true });
+  expect(packed.info.slots).toBe(stored.info.slots);
+  expect(packed.info.bytes).toBeLessThan(0.7 * stored.info.bytes); // 34 bytes instead of 64 for 32 numbers; vectors and ids are the same
+  const expected = await answer('sharedllm', [packed], small);
+  expect(expected.split(',')).toHaveLength(6);
+  const path = join(temporaryFolder(), 'q8.banyan');
+  await packed.save(path);
+  await using other = await banyan.loadModel({ ...paths, kvType: 'q8', adapterType: 'q8' });
+  expect(await answer('sharedllm', [await other.openDocument(path)], other)).toBe(expected);
+  expect(await rejection(model.openDocument(path))).toMatchObject({ code: 'BANYAN_MODEL_MISMATCH' });
+});
+
 test('streaming reads any length, full attention says what is too long', async () => {
   const long = await model.compress(text.repeat(5), { method: 'streaming' });
   expect(
@@ -186,7 +205,8 @@ describe('what goes wrong', () => {
 
   test('8 bits and a head size they do not fit', async () => {
     const odd = writeModel(kSmall); // heads of 16
-    expect(await rejection(banyan.loadModel({ model: odd.model, poolType: 'q8' }))).toMatchObject({ code: 'BANYAN_INVALID_ARGUMENT' });
+    for (const types of [{ poolType: 'q8' }, { kvType: 'q8' }] as const)
+      expect(await rejection(banyan.loadModel({ model: odd.model, ...types }))).toMatchObject({ code: 'BANYAN_INVALID_ARGUMENT' });
   });
 
   test('a directory for chunks that is not there', async () => {
