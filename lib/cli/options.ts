@@ -116,10 +116,14 @@ export function addMethodOption(command: Command): Command {
   return command.addOption(methodOption());
 }
 
-export function addSessionOptions(command: Command): Command {
-  return addMethodOption(command)
+export function addBudgetOptions(command: Command): Command {
+  return command
     .option('--slot-budget <n>', 'sharedllm: inject at most n slots (0: all that were opened)', integer(0))
-    .addOption(new Option('--budget-unit <unit>', 'sharedllm: what a full budget leaves out').choices(['chunk', 'group']))
+    .addOption(new Option('--budget-unit <unit>', 'sharedllm: what a full budget leaves out').choices(['chunk', 'group']));
+}
+
+export function addSessionOptions(command: Command): Command {
+  return addBudgetOptions(addMethodOption(command))
     .option('--query-cap <n>', 'focusllm: longest part of the prompt put behind each chunk, in tokens', integer(1))
     .option('--refresh-every <n>', 'focusllm: compute candidates anew every n tokens (1: exact)', integer(1))
     .option('--refresh-chunks <n>', 'focusllm: only of the n chunks looked at most (0: all, exact)', integer(0))

@@ -7,7 +7,8 @@ import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
-import { kTasks } from '../../lib/cli/eval/facts.js';
+import type { Model } from '../../lib/index.js';
+import { isAnswer, kTasks, plant } from '../../lib/cli/eval/facts.js';
 import { heatmap } from '../../lib/cli/eval/heatmap.js';
 import { kInfinitebench } from '../../lib/cli/eval/infinitebench.js';
 import { kLongbench } from '../../lib/cli/eval/longbench.js';
@@ -52,6 +53,35 @@ describe('metrics', () => {
     const classes = ['the dog', 'the cat', 'the cow', 'the pig'];
     for (const [answer, expected] of [['B', 1], ['(B) the cat', 1], ['C.', 0], ['the cat, not the dog', 1], ['the dog', 0], ['', 0]] as const) expect(metrics.choice(answer, 'the cat', { classes }), answer).toBe(expected); // prettier-ignore
   });
+});
+
+test('facts stand around their depths, in order, at other places of a chunk each time', async () => {
+  const model = { tokenize: (text: string) => Promise.resolve(Int32Array.from(text.trim().split(' '), (word) => -word.length)) } as unknown as Model;
+  const [random, text, depths] = [randomFrom(3), Int32Array.from({ length: 50_000 }, (_, i) => i), [0, 0.5, 1]];
+  const chunkPlaces = new Set<number>();
+  for (let i = 0; i < 20; i++) {
+    const { ids, facts } = await plant(model, kTasks[0]!, text, 25_600, depths, random);
+    expect(ids).toHaveLength(25_600);
+    expect(ids.filter((id) => id >= 0).every((id, j, all) => j === 0 || id === all[j - 1]! + 1)).toBe(true); // the text goes on behind a fact
+    facts.forEach(({ value, tokens: [begin, end] }, j) => {
+      expect([...ids.subarray(begin, end)]).toEqual([-value.length]);
+      expect(Math.abs(begin / 25_600 - depths[j]!)).toBeLessThan(0.021);
+    });
+    chunkPlaces.add(facts[1]!.tokens[0] % 256);
+  }
+  expect(chunkPlaces.size).toBeGreaterThan(10);
+});
+
+test.each([
+  ['red', [7], ' red. And', [7, 1, 2], true],
+  ['red', [7], ' redirect', [9], false], // another word
+  ['red', [7], ' redarar', [7, 3, 3], true], // the fact's own token, then babble
+  ['red', [7], ' blue', [8], false],
+  ['123', [4, 5], ' 123. Remember', [4, 5, 1], true],
+  ['123', [4, 5], ' 1234', [4, 5, 6], false], // another number
+  ['123', [4, 5], ' 12', [4], false],
+])('%s %j: %j %j is an answer: %j', (value, valueIds, text, ids, expected) => {
+  expect(isAnswer(value, Int32Array.from(valueIds), text, Int32Array.from(ids))).toBe(expected);
 });
 
 test('random numbers repeat, and draws are different ones', () => {
@@ -139,6 +169,8 @@ describe('banyan eval', () => {
       '32',
       '--systems',
       'window,sharedllm,streaming,yarn',
+      '--longest-full',
+      '2K',
       '--json',
     ];
     const { code, out, err } = await banyan('perplexity', ...args, '-o', 'out');
@@ -152,21 +184,42 @@ describe('banyan eval', () => {
     expect(new Set(of('window')).size).toBe(1);
     expect(of('sharedllm')).toHaveLength(3);
     expect(new Set(of('sharedllm')).size).toBe(3);
-    expect(of('yarn')).toHaveLength(3);
+    expect(of('yarn')).toHaveLength(2); // 4K is more than --longest-full
     expect(cells.every(({ perplexity, nll }) => perplexity > 1 && perplexity < 3000 && nll.n === 2)).toBe(true);
     expect(readdirSync(path('out')).sort()).toEqual(['perplexity.json', 'perplexity.md', 'perplexity.svg']);
     expect(readFileSync(path('out/perplexity.svg'), 'utf8')).toContain('SharedLLM');
   });
 
   test('lookup: the demo model finds facts with its adapter, and beyond the window not without', async () => {
-    const { code, out, err } = await banyan('lookup', 'text.txt', '--lengths', '4K', '--depths', '0,50,100', '--trials', '4', '--systems', 'window,sharedllm', '--json', '-o', 'found'); // prettier-ignore
+    const { code, out, err } = await banyan('lookup', 'text.txt', '--lengths', '4K', '--depths', '0,50,100', '--trials', '4', '--systems', 'window,sharedllm,streaming', '--json', '-o', 'found'); // prettier-ignore
     expect(code, err).toBe(0);
     const { cells } = JSON.parse(out) as { cells: { system: string; depth: number; trials: number; answered: number; opened: number }[] };
     const of = (system: string): typeof cells => cells.filter((cell) => cell.system === system);
     expect(of('sharedllm').map(({ depth, trials }) => [depth, trials])).toEqual([[0, 4], [0.5, 4], [1, 4]]); // prettier-ignore
     expect(of('sharedllm').reduce((sum, { answered }) => sum + answered, 0)).toBeGreaterThanOrEqual(10);
     expect(of('window').filter(({ depth }) => depth < 1).reduce((sum, { answered }) => sum + answered, 0)).toBeLessThanOrEqual(2); // prettier-ignore
-    expect(readdirSync(path('found')).sort()).toEqual(['lookup-sharedllm.svg', 'lookup-window.svg', 'lookup.json', 'lookup.md']);
+    expect([of('sharedllm'), of('streaming')].map((own) => own.some(({ opened }) => opened > 0))).toEqual([true, false]); // only the first chooses
+    expect(readdirSync(path('found')).sort()).toEqual([
+      'lookup-sharedllm.svg',
+      'lookup-streaming.svg',
+      'lookup-window.svg',
+      'lookup.json',
+      'lookup.md',
+    ]);
+  });
+
+  test('lookup: slots of a budget', async () => {
+    const shared = (...more: string[]): Promise<{ code: number; out: string; err: string }> =>
+      banyan('lookup', 'text.txt', '--lengths', '4K', '--depths', '0,30,60', '--trials', '4', '--systems', 'sharedllm,streaming', '--json', ...more);
+    const answered = ({ out }: { out: string }): number =>
+      (JSON.parse(out) as { cells: { system: string; answered: number }[] }).cells.reduce(
+        (sum, { system, answered: n }) => sum + (system === 'sharedllm' ? n : 0),
+        0,
+      );
+    const [enough, none] = [await shared('--slot-budget', '512'), await shared('--slot-budget', '1')];
+    expect([enough.code, none.code], enough.err + none.err).toEqual([0, 0]);
+    expect(answered(enough)).toBeGreaterThanOrEqual(8);
+    expect(answered(none)).toBeLessThanOrEqual(3);
   });
 
   test('longbench: the answers are scored against the references, Chinese is left out', async () => {

@@ -89,13 +89,13 @@ def requirement(sub: argparse.ArgumentParser) -> None:
 
 def shape(sub: argparse.ArgumentParser) -> None:
     """What an adapter is, and how its documents look in training."""
-    sub.add_argument("--semantics", default="paper", choices=["paper", "nested"])
+    sub.add_argument("--semantics", default="nested", choices=["paper", "nested"])
     sub.add_argument("--layers", type=int, default=0, help="M, the injecting layers; 0: what `matching` recommends, else 3")
-    sub.add_argument("--depth", type=int, default=2)
+    sub.add_argument("--depth", type=int, default=3)
     sub.add_argument("--random-depth", action="store_true", help="train with every depth up to --depth")
-    sub.add_argument("--last-p", default="32", help="slots of a node")
+    sub.add_argument("--last-p", default="16", help="slots of a node")
     sub.add_argument("--slot-kind", default="mean", choices=["mean", "strided"])
-    sub.add_argument("--positions", default="sum", choices=["sum", "banded"], help="banded: nested only")
+    sub.add_argument("--positions", default="auto", choices=["auto", "sum", "banded"], help="auto: banded for nested, which alone has them")
     sub.add_argument("--chunk-size", type=int, default=256)
     sub.add_argument("--selection", default="auto", choices=["auto", "cosine", "token_keys"], help="auto: token keys if `matching` found a good layer")
     sub.add_argument("--matching", default="", help="file written by `matching`; default: matching.json beside the base")
@@ -108,7 +108,9 @@ def shape(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--open", type=float, default=0.7, help="share of the chunks with a fact whose path leads to it")
     sub.add_argument("--kinds", default="fact", choices=["fact", "all"], help="all: also pass keys, notes to repeat, titled documents")
     sub.add_argument("--local", type=int, default=160, help="tokens of the local text")
-    sub.add_argument("--longest", type=int, default=4096, help="tokens of a document, most")
+    sub.add_argument("--longest", type=int, default=8192, help="tokens of a document, most")
+    sub.add_argument("--virtual", type=int, default=4096, help="chunk indices are drawn from documents of up to so many chunks: positions "
+                     "beyond those are not learned")
     sub.add_argument("--most-documents", type=int, default=14, help="of a batch")
     sub.add_argument("--mix", type=int, default=8000, help="slots of other documents mixed in, most; 0: never")
     sub.add_argument("--mix-after", type=int, default=100, help="step from which on they are")

@@ -18,19 +18,27 @@ from . import adapter, bases, eval, export, loop, parallel
 VARIANTS: dict[str, dict] = {
     "as given": {},
     "depth 1": {"depth": 1},
+    "depth 2": {"depth": 2},
     "depth 3": {"depth": 3},
+    "depth 4": {"depth": 4},
+    "8 slots a node": {"last_p": "8"},
+    "16 slots a node": {"last_p": "16"},
+    "32 slots a node": {"last_p": "32"},
     "strided slots": {"slot_kind": "strided"},
-    "half the slots": {"last_p": "half"},
+    "M = 1": {"layers": 1},
     "M = 2": {"layers": 2},
+    "M = 3": {"layers": 3},
     "M = 4": {"layers": 4},
     "cosine": {"selection": "cosine"},
     "shared lower model": {"lower": "shared"},
     "LoRA lower model": {"lower": "lora"},
+    "sum positions": {"positions": "sum"},
     "banded positions": {"semantics": "nested", "positions": "banded"},
+    "indices up to 1000 chunks": {"virtual": 1000},
     "paper": {"semantics": "paper", "positions": "sum"},
     "nested": {"semantics": "nested"},
 }
-COLUMNS = ["own", "random", "oracle", "uniform", "all", "groups", "slots_per_chunk"]
+CONTROLS = ["random", "oracle", "uniform", "all", "groups"]
 
 
 def changed(args, changes: dict):
@@ -39,7 +47,7 @@ def changed(args, changes: dict):
         return args
     own = copy.copy(args)
     for key, value in changes.items():
-        setattr(own, key, str(max(1, int(args.last_p) // 2)) if value == "half" else value)
+        setattr(own, key, value)
     return None if all(getattr(own, k) == getattr(args, k) for k in changes) else own
 
 
@@ -61,15 +69,15 @@ def one(args, base: bases.Base, arrays: dict, valid: dict, folder: Path) -> dict
 
 
 def table(rows: dict[str, dict], chunks: list[str]) -> str:
-    head = ["variant", "trained"] + [f"{c} {n}" for n in chunks for c in [*COLUMNS, "recall", "text"]]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    """The adapter's own rule and the change of text at every length, the controls at the last one."""
+    last = chunks[-1]
+    head = ["variant", "trained", "slots a chunk", *(f"own, {n}" for n in chunks), *CONTROLS, "path right", *(f"text, {n}" for n in chunks)]
+    lines = ["| " + " | ".join(head) + " |", "| --- " + "| ---: " * (len(head) - 1) + "|"]
     for name, row in rows.items():
-        cells = [name, f"{row['trained'] / 1e3:.0f} K"]
-        for n in chunks:
-            have = row[n]
-            share = lambda c: "–" if c not in have else f"{100 * have[c]:.0f}" if c != "slots_per_chunk" else str(have[c])
-            recall = [k for k in have if k.startswith("recall")]
-            cells += [share(c) for c in COLUMNS] + [share(max(recall)) if recall else "–", f"{have['text']:+.3f}"]
+        share = lambda n, what: f"{100 * row[n][what]:.0f}" if what in row[n] else "–"
+        path = max((k for k in row[last] if k.startswith("recall")), default="")
+        cells = [name, f"{row['trained'] / 1e3:.0f} K", str(row[last]["slots_per_chunk"]), *(share(n, "own") for n in chunks),
+                 *(share(last, way) for way in CONTROLS), share(last, path), *(f"{row[n]['text']:+.3f}" for n in chunks)]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -82,6 +90,7 @@ def main(args) -> None:
     if args.require_lookup:
         adapter.require_lookup(base, valid, args.device)
     out.mkdir(parents=True, exist_ok=True)
+    args.positions = adapter.positions_of(args)  # so that a variant which names the same has no row
     given = {k: v for k, v in vars(args).items() if k not in ("function", "only", "output", "until", "threads", "device")}
     given["base_fingerprint"] = base.fingerprint()
     path, rows = out / "ablation.json", {}
@@ -96,7 +105,7 @@ def main(args) -> None:
             continue
         rows[name] = one(own, base, arrays, valid, Path(args.work) / args.name / name.replace(" ", "-"))
         export.write_json(path, {"given": given, "rows": rows})
-    text = (table(rows, args.chunks.split(",")) + "\n\nShares of right answers in %, by number of chunks; text: change of the loss by "
-            f"the memory, nats a token. {args.steps} steps each, seed {args.seed}, base {base.fingerprint()}.\n")
+    text = (table(rows, args.chunks.split(",")) + "\n\nShares of right answers in %, by number of chunks (controls: of the last); path right: own path "
+            f"leads to the fact; text: change of the loss by the memory, nats a token. {args.steps} steps each, seed {args.seed}, base {base.fingerprint()}.\n")
     (out / "ablation.md").write_text(text, encoding="utf-8")
     print(text)

@@ -65,6 +65,10 @@ def matching_of(args, base: bases.Base) -> dict:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
+def positions_of(args) -> str:
+    return ("banded" if args.semantics == "nested" else "sum") if args.positions == "auto" else args.positions
+
+
 def tree_of(args, base: bases.Base) -> TreeConfig:
     found = matching_of(args, base)
     layers = args.layers or found.get("layers") or 3
@@ -75,7 +79,7 @@ def tree_of(args, base: bases.Base) -> TreeConfig:
         raise SystemExit("--selection token_keys needs a measured layer: run `matching` first, or name its file with --matching")
     heads = tuple(found["selection_heads"]) if selection == "token_keys" else ()
     return TreeConfig(layers=layers, depth=args.depth, last_p=args.last_p, semantics=args.semantics, slot_kind=args.slot_kind,
-                      chunk_size=args.chunk_size, positions=args.positions, selection=selection,
+                      chunk_size=args.chunk_size, positions=positions_of(args), selection=selection,
                       selection_layer=found["selection_layer"] if selection == "token_keys" else 0, selection_heads=heads,
                       slot_budget=args.slot_budget, budget_unit=args.budget_unit)
 
@@ -126,7 +130,7 @@ class Trainer:
         rows = [self.documents.lookup(n, size) if b % 2 == 0 else self.documents.plain(n, size) for b in range(count)]
         paths = paths_of(rows, depth, rng, a.open)
         batch = batch_of(rows, self.device, self.base.tokenizer.begin)
-        index, total = (x.to(self.device) for x in indices(rng, count, n))
+        index, total = (x.to(self.device) for x in indices(rng, count, n, a.virtual))
         memory = model.read_batch(batch["chunks"].long(), torch.from_numpy(paths).to(self.device), index, total)
         if a.mix > 0:
             self.bank.add(memory, slice(1, None, 2))

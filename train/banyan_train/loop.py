@@ -157,7 +157,7 @@ def run(model: nn.Module, draw_loss: Callable[[int], tuple[Tensor, dict[str, flo
         torch.set_rng_state(own["torch"])
         for thing, kept in zip(remembered, own["remembered"]):
             thing.load_state_dict(kept)
-    if over:
+    if over and max(begin / plan.steps, spent / plan.minutes) >= 1:  # otherwise more was asked for than last time
         return True
     first = parallel.rank() == 0
     metrics = Metrics(plan.folder / "metrics.jsonl", begin, not first or plan.dry_run)

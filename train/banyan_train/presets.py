@@ -33,7 +33,7 @@ PRESETS: dict[str, dict] = {
         "base": "--size small --warm-minutes 3 --warm-batch 16384 --minutes 8 --steps 1000000 --rate 1.5e-3 --batch 65536 --precision bfloat16 "
                 "--kinds all --every 400",
         "matching": "--trials 512",
-        "sharedllm": "--semantics nested --slot-kind mean --lower own --depth 3 --last-p 16 --chunk-size 256 --random-depth "
+        "sharedllm": "--slot-kind mean --lower own --depth 3 --last-p 16 --chunk-size 256 --random-depth "
                      "--minutes 7 --steps 1000000 --rate 1e-3 --batch 65536 --most-documents 32 --longest 8192 --local 256 "
                      "--kinds all --precision bfloat16 --mix 20000 --mix-after 300 --every 500",
         "focusllm": "--minutes 4 --steps 1000000 --rate 2e-3 --windows 8 --scored 6 --rows 448 --chunk-size 512 --every 200",
@@ -47,8 +47,8 @@ PRESETS: dict[str, dict] = {
         "tokenizer": "--size 2048",
         "base": "--size demo --plant --minutes 22",
         "matching": "--trials 256",
-        "sharedllm": "--semantics nested --slot-kind mean --lower own --depth 2 --last-p 32 --minutes 28 --steps 100000 "
-                     "--mix 10000 --mix-after 60",
+        "sharedllm": "--slot-kind mean --lower own --depth 3 --last-p 16 --random-depth --longest 8192 --local 448 "
+                     "--minutes 60 --steps 100000 --mix 10000 --mix-after 60",
         "focusllm": "--minutes 46 --steps 100000",
         "eval": "--chunks 2,16,64,128", "focus-eval": "--chunks 1,4,16,64",
         "least": 0.95, "need": {"tokenizer": 3, "matching": 1, "eval": 10, "focus-eval": 10},
@@ -59,7 +59,7 @@ PRESETS: dict[str, dict] = {
         "tokenizer": "--size 2048 --sample 0.2",
         "base": "--size tiny --plant --steps 40 --batch 1024 --every 40 --warm-steps 8",
         "matching": "--trials 32 --chunk-size 128",
-        "sharedllm": "--semantics nested --slot-kind mean --lower own --depth 2 --last-p 8 --chunk-size 64 --steps 12 --batch 2048 "
+        "sharedllm": "--slot-kind mean --lower own --depth 2 --last-p 8 --chunk-size 64 --steps 12 --batch 2048 "
                      "--longest 512 --local 96 --mix 500 --mix-after 4 --every 12 --allow-weak-base",
         "focusllm": "--steps 6 --windows 4 --rows 32 --chunks-most 8 --chunk-size 64 --every 6 --allow-weak-base",
         "eval": "--chunks 2,8 --documents 2 --facts 4 --text-chunks 2", "focus-eval": "--chunks 2 --documents 2 --facts 4 --chunk-size 64",

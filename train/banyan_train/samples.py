@@ -15,8 +15,6 @@ from . import data
 from .memory import Memory
 from .synthetic import Item, Lookups
 
-VIRTUAL = 1000  # chunk indices are drawn from documents of up to so many chunks
-
 
 class Documents:
     """Draws documents of n chunks of `size` tokens with `local` tokens of local text.
@@ -120,12 +118,12 @@ def levels_of(paths: np.ndarray, batch: np.ndarray, where: np.ndarray, offset: n
     return np.where(where < 0, 0, out)
 
 
-def indices(rng: np.random.Generator, batch: int, n: int) -> tuple[Tensor, Tensor]:
-    """Sorted chunk indices [B,n] out of a virtual document, and its number of chunks [B]."""
+def indices(rng: np.random.Generator, batch: int, n: int, virtual: int) -> tuple[Tensor, Tensor]:
+    """Sorted chunk indices [B,n] out of a virtual document of up to `virtual` chunks, and its number of chunks [B]."""
     index, total = np.zeros((batch, n), np.int64), np.zeros(batch, np.int64)
     for b in range(batch):
-        real = rng.random() < 0.3 or n >= VIRTUAL
-        total[b] = n if real else int(np.exp(rng.uniform(np.log(n), np.log(VIRTUAL))))
+        real = rng.random() < 0.3 or n >= virtual
+        total[b] = n if real else int(np.exp(rng.uniform(np.log(n), np.log(virtual))))
         index[b] = np.arange(n) if real else np.sort(rng.choice(total[b], n, replace=False))
     return torch.from_numpy(index), torch.from_numpy(total)
 

@@ -17,14 +17,14 @@ import torch
 TRAIN = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TRAIN))
 
-from banyan_train import adapter, base, bases, check, config, data, export, llama, matching, nested, presets, samples  # noqa: E402
+from banyan_train import ablate, adapter, base, bases, check, config, data, export, llama, matching, nested, presets, samples  # noqa: E402
 from banyan_train.__main__ import parser  # noqa: E402
 from banyan_train.config import LlamaConfig  # noqa: E402
 from banyan_train.grains import Grains  # noqa: E402
 from banyan_train.memory import TreeConfig  # noqa: E402
 from banyan_train.synthetic import Lookups  # noqa: E402
 from tests.test_reference import PAPER  # noqa: E402
-from tests.test_tooling import corpus  # noqa: E402
+from tests.test_data import corpus  # noqa: E402
 
 TINY = LlamaConfig(400, 32, 48, 4, 4, 2, max_position_embeddings=128)
 
@@ -223,6 +223,21 @@ class Curriculum(unittest.TestCase):
         with self.assertRaises(SystemExit) as refused:
             adapter.require_lookup(tiny_base(), valid, "cpu")
         self.assertIn("95 %", str(refused.exception))
+
+
+class Variants(unittest.TestCase):
+    def test_every_variant_can_be_trained(self):
+        """Beside what our adapters are trained with: the trees are valid and halve evenly."""
+        given = parser().parse_args(["ablate", "--semantics", "nested", "--layers", "3", "--depth", "3", "--last-p", "16", "--selection", "cosine"])
+        base = tiny_base()
+        for name, changes in ablate.VARIANTS.items():
+            with self.subTest(name):
+                own = ablate.changed(given, changes)
+                if own is not None:
+                    tree = adapter.tree_of(own, base)
+                    tree.check()
+                    self.assertTrue(adapter.sizes_of(tree, own.depth))
+        self.assertIsNone(ablate.changed(given, {"depth": 3}))
 
 
 class Everything(unittest.TestCase):

@@ -4,9 +4,9 @@ import type { Model } from '../../index.js';
 import { demoText } from '../demoText.js';
 import { UsageError } from '../failure.js';
 import { interruptible } from '../interrupt.js';
-import { methodOf } from '../method.js';
+import { budgetOf, methodOf } from '../method.js';
 import { openModel } from '../models.js';
-import { addMethodOption, addModelOptions, integer, real, type MethodFlags, type ModelFlags } from '../options.js';
+import { addBudgetOptions, addMethodOption, addModelOptions, integer, real, type MethodFlags, type ModelFlags } from '../options.js';
 import { createProgress, type Progress } from '../progress.js';
 import { readPrompts, runTask, tasksOf, type Benchmark, type BenchmarkOptions, type BenchmarkRow } from './benchmark.js';
 import { kTasks } from './facts.js';
@@ -19,8 +19,8 @@ import { kSystems, systemsOf } from './systems.js';
 import { readTokens } from './texts.js';
 
 type CommonFlags = ModelFlags & { output?: string };
-type SystemFlags = CommonFlags & { systems?: string[]; lengths: number[]; seed: number };
-type PerplexityFlags = SystemFlags & { last: number; samples: number; local?: number };
+type SystemFlags = CommonFlags & Pick<MethodFlags, 'slotBudget' | 'budgetUnit'> & { systems?: string[]; lengths: number[]; seed: number };
+type PerplexityFlags = SystemFlags & { last: number; samples: number; local?: number; longestFull: number };
 type LookupFlags = SystemFlags & { task: string; depths: number[]; trials: number };
 type BenchmarkFlags = CommonFlags & BenchmarkOptions & MethodFlags;
 
@@ -53,11 +53,11 @@ async function textOf(model: Model, files: readonly string[], longest: number): 
 
 function evaluatePerplexity(files: readonly string[], flags: PerplexityFlags): Promise<void> {
   return evaluate(flags, async (model, signal, progress) => {
-    const { lengths, last, samples, local, seed } = flags;
+    const { lengths, last, samples, local, longestFull, seed } = flags;
     if (lengths[0]! <= last) throw new UsageError(`--lengths must be more than the ${last} scored tokens`);
     const systems = systemsOf(model, flags.systems);
     const text = await textOf(model, files, lengths.at(-1)!);
-    const settings = { lengths, last, samples, local, seed };
+    const settings = { lengths, last, samples, local, longestFull, seed, ...budgetOf(flags) };
     const cells = await perplexity(model, systems, text, settings, signal, (done, total) => progress.update('perplexity', done, total));
     const report = perplexityReport(cells, `Perplexity of the last ${last} tokens`);
     return { report, settings: { files, ...settings } };
@@ -70,7 +70,7 @@ function evaluateLookup(files: readonly string[], flags: LookupFlags): Promise<v
     const task = kTasks.find(({ name }) => name === flags.task)!;
     const systems = systemsOf(model, flags.systems);
     const text = await textOf(model, files, lengths.at(-1)!);
-    const settings = { lengths, depths, trials, seed };
+    const settings = { lengths, depths, trials, seed, ...budgetOf(flags) };
     const cells = await lookup(model, systems, task, text, settings, signal, (done, total) => progress.update('look-ups', done, total));
     return { report: lookupReport(cells, task.name), settings: { files, task: task.name, ...settings } };
   });
@@ -96,7 +96,7 @@ function addCommonOptions(command: Command): Command {
 }
 
 function addSystemOptions(command: Command, lengths: readonly number[]): Command {
-  return addCommonOptions(command)
+  return addBudgetOptions(addCommonOptions(command))
     .option('--systems <names>', `what to compare: ${kSystems.map(({ name }) => name).join(', ')} (default: all that the model can run)`, names)
     .option('--lengths <list>', 'tokens, e.g. 4K,32K,128K', listOf(length), [...lengths])
     .option('--seed <n>', 'chooses the pieces of text', integer(0), 1);
@@ -115,6 +115,7 @@ export function addEvalCommand(program: Command): void {
     .option('--last <n>', 'scored tokens', integer(1), 256)
     .option('--samples <n>', 'pieces of text', integer(1), 8)
     .option('--local <n>', 'tokens before the scored ones that are not document (default: what the window has room for)', integer(1))
+    .option('--longest-full <n>', 'longest text for linear, ntk and yarn, whose cost grows with its square', length, 16_384)
     .action((files: string[], flags: PerplexityFlags) => evaluatePerplexity(files, flags));
 
   addSystemOptions(

@@ -45,9 +45,12 @@ export interface Fact {
   tokens: readonly [begin: number, end: number];
 }
 
+// Of the length, to either side of a depth: depths that are all multiples of a tenth would put every fact of a length like 400K on the same token of a chunk.
+const kScatter = 0.02;
+
 /**
- * A piece of `text` of `length` tokens in which facts stand at these depths (0: the beginning, 1: the end), in this order; what they take is taken from the piece.
- * There must be at least as many keys as depths.
+ * A piece of `text` of `length` tokens in which facts stand around these depths (0: the beginning, 1: the end; up to 2 % of the length beside it), in this order;
+ * what they take is taken from the piece. There must be at least as many keys as depths.
  */
 export async function plant(
   model: Model,
@@ -72,13 +75,23 @@ export async function plant(
   const begin = Math.floor(random() * (text.length - room + 1));
   const ids: number[] = [];
   const facts: Fact[] = [];
+  const places = depths.map((depth) => Math.round(Math.min(1, Math.max(0, depth + kScatter * (2 * random() - 1))) * room));
   let next = 0;
   sentences.forEach(({ key, value, stem, answer, end }, i) => {
-    for (const at = Math.round(depths[i]! * room); next < at; next++) ids.push(text[begin + next]!);
+    for (; next < places[i]!; next++) ids.push(text[begin + next]!);
     const first = ids.push(...stem);
     facts.push({ key, value, tokens: [first, ids.push(...answer)] });
     ids.push(...end);
   });
   for (; next < room; next++) ids.push(text[begin + next]!);
   return { ids: Int32Array.from(ids), facts };
+}
+
+/**
+ * Whether an answer begins with the value: as a word, or in the very tokens that stand in the document. What is written behind it is not judged, except that a
+ * number ends: a tiny model may go on with half a word, or babble.
+ */
+export function isAnswer(value: string, valueIds: Int32Array, text: string, ids: Int32Array): boolean {
+  if (new RegExp(`^\\s*${value}(?![\\p{L}\\p{N}])`, 'u').test(text)) return true;
+  return valueIds.every((id, i) => id === ids[i]) && !new RegExp(`^\\s*${value}\\p{N}`, 'u').test(text);
 }

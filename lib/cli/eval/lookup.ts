@@ -1,11 +1,11 @@
 /** lookup: how often a planted fact is found, against the length of the document and where in it the fact stands. */
 import { BanyanError, type Model } from '../../index.js';
-import { plant, type Fact, type Task } from './facts.js';
+import { isAnswer, plant, type Fact, type Task } from './facts.js';
 import type { OnCell } from './perplexity.js';
 import { randomFrom } from './random.js';
-import type { System } from './systems.js';
+import { budgetFor, type Budget, type System } from './systems.js';
 
-export interface LookupSettings {
+export interface LookupSettings extends Budget {
   /** Tokens of the document. */
   lengths: readonly number[];
   /** 0: the fact begins the document, 1: it ends it. */
@@ -47,7 +47,7 @@ export async function lookup(
       for (const group of together) {
         const planted = await plant(model, task, text, length, group, random);
         for (const system of systems) {
-          const answers = await ask(model, system, task, planted, signal);
+          const answers = await ask(model, system, task, planted, settings, signal);
           answers.forEach((found, i) => {
             const key = `${system.name} ${length} ${group[i]!}`;
             const cell = cells.get(key) ?? { system: system.name, length, depth: group[i]!, trials: 0, answered: 0, opened: 0, first: 0 };
@@ -73,6 +73,7 @@ async function ask(
   system: System,
   task: Task,
   { ids, facts }: { ids: Int32Array; facts: readonly Fact[] },
+  budget: Budget,
   signal: AbortSignal,
 ): Promise<Found[]> {
   const { window, bosId } = model.info;
@@ -86,16 +87,17 @@ async function ask(
   try {
     await using session = model.createSession({
       ...{ method: method ?? 'full', template: null },
+      ...budgetFor(system, budget),
       ...(document === null ? {} : { documents: [document] }),
     });
     const found: Found[] = [];
     for (const [i, { value, tokens }] of facts.entries()) {
       const prompt = Int32Array.from([...bos, ...before, ...questions[i]!]);
-      const { text, retrieval } = await session.generate(prompt, { maxTokens: kAnswerTokens, temperature: 0, signal }).result;
-      const spans = retrieval[0]?.opened ?? [];
+      const answer = await session.generate(prompt, { maxTokens: kAnswerTokens, temperature: 0, signal }).result;
+      const spans = (answer.retrieval[0]?.opened ?? []).filter(({ score }) => !Number.isNaN(score)); // NaN: all is read, nothing was chosen
       const holds = ({ tokens: [from, to] }: { tokens: readonly [number, number] }): boolean => from <= tokens[0] && tokens[1] <= to;
       found.push({
-        answered: new RegExp(`^\\s*${value}(?![\\p{L}\\p{N}])`, 'u').test(text),
+        answered: isAnswer(value, ids.subarray(...tokens), answer.text, answer.ids),
         opened: spans.some(holds),
         first: spans[0] !== undefined && holds(spans[0]),
       });

@@ -2,9 +2,9 @@
 import { BanyanError, type Model } from '../../index.js';
 import { randomFrom } from './random.js';
 import { meanOf, type Mean } from './statistics.js';
-import type { System } from './systems.js';
+import { budgetFor, type Budget, type System } from './systems.js';
 
-export interface PerplexitySettings {
+export interface PerplexitySettings extends Budget {
   /** Tokens of text, the scored ones included; ascending. */
   lengths: readonly number[];
   /** Scored tokens at the end. */
@@ -13,6 +13,8 @@ export interface PerplexitySettings {
   samples: number;
   /** Tokens before the scored ones that are local text and not document; default: what the window has room for. */
   local: number | undefined;
+  /** Longest text for systems with attention to every token, whose cost grows with its square. */
+  longestFull: number;
   seed: number;
 }
 
@@ -30,7 +32,7 @@ export type OnCell = (done: number, total: number) => void;
 
 /**
  * The same scored tokens at every length and for every system: only what stands before them differs, so differences are paired. A length that a system cannot
- * read (the window is full) has no cell.
+ * read (the window is full, or it costs too much) has no cell.
  */
 export async function perplexity(
   model: Model,
@@ -50,10 +52,12 @@ export async function perplexity(
   for (const end of ends) {
     for (const length of lengths) {
       for (const system of systems) {
+        done++;
+        if (system.isQuadratic && length > settings.longestFull) continue;
         const loss = await lossOf(model, system, text.subarray(end - length, end), settings, signal);
         const key = `${system.name} ${length}`;
         if (loss !== null) losses.set(key, [...(losses.get(key) ?? []), loss]);
-        onCell(++done, ends.length * lengths.length * systems.length);
+        onCell(done, ends.length * lengths.length * systems.length);
       }
     }
   }
@@ -85,6 +89,7 @@ async function lossOf(model: Model, system: System, ids: Int32Array, settings: P
     const document = rest.length === 0 ? null : await model.compress(rest, { method: method!.name, signal });
     await using session = model.createSession({
       ...(method === null ? { method: 'full' } : { method }),
+      ...budgetFor(system, settings),
       ...(document === null ? {} : { documents: [document] }),
     });
     try {

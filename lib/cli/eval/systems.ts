@@ -1,5 +1,5 @@
 /** systems: what an evaluation compares: ways for one model to read a document of some length. */
-import type { MethodName, MethodOptions, Model } from '../../index.js';
+import type { MethodName, MethodOptions, Model, SessionOptions } from '../../index.js';
 import { UsageError } from '../failure.js';
 
 export interface System {
@@ -8,12 +8,23 @@ export interface System {
   /** For a document and local text of so many tokens in all; null: the document is not read. */
   method(tokens: number, window: number): MethodOptions | null;
   needs: MethodName;
+  /** Attention of every token to every other. */
+  isQuadratic?: boolean;
+}
+
+/** Of SharedLLM's sessions. */
+export type Budget = Pick<SessionOptions, 'slotBudget' | 'budgetUnit'>;
+
+/** Other methods would refuse it. */
+export function budgetFor({ needs }: System, { slotBudget, budgetUnit }: Budget): Budget {
+  return needs === 'sharedllm' ? { slotBudget, budgetUnit } : {};
 }
 
 const scaled = (name: 'linear' | 'ntk' | 'yarn', label: string): System => ({
   name,
   label,
   needs: 'full',
+  isQuadratic: true,
   method: (tokens, window) =>
     tokens <= window ? { name: 'full' } : { name: 'full', ropeScaling: { type: name, factor: Math.ceil(tokens / window) } },
 });
