@@ -111,8 +111,6 @@ void Compressor::compute_vectors(Stream& s, const std::vector<std::shared_ptr<Ch
   if (chunks.empty()) return;
   const int n = static_cast<int>(ids.size()), dim = lower_.config.dim, kv_dim = lower_.kv_dim();
   a_.reserve(n);
-  embedded_.reserve(static_cast<size_t>(n) * static_cast<size_t>(dim) * sizeof(float));
-  normed_.reserve(static_cast<size_t>(n) * static_cast<size_t>(dim) * sizeof(float));
   std::vector<std::vector<float>> found(chunks.size());
   const Layer first(lower_, 0);
 
@@ -126,15 +124,10 @@ void Compressor::compute_vectors(Stream& s, const std::vector<std::shared_ptr<Ch
     indices_.upload();
     const int32_t* all = indices_.at(all_at);
 
-    if (level == 1) {  // K and V before rotation depend on the token alone: once for all levels
-      embed(s, {a_.x.as<float>(), lower_.weights.embedding, indices_.at(ids_at), n});
-      first.keys_values(s, a_, n);
-      copy_rows(s, embedded_, a_.x, all, n, dim);
-      copy_rows(s, normed_, a_.normed, all, n, dim);
-    } else {
-      copy_rows(s, a_.x, embedded_, all, n, dim);
-      copy_rows(s, a_.normed, normed_, all, n, dim);
-    }
+    // K and V before rotation depend on the token alone: once for all levels. Layer 0's input is made again, which costs no more than keeping it.
+    embed(s, {a_.x.as<float>(), lower_.weights.embedding, indices_.at(ids_at), n});
+    if (level == 1) first.keys_values(s, a_, n);
+    else norm(s, {a_.normed.as<float>(), a_.x.as<float>(), lower_.weights.layers[0].attn_norm, n, dim, lower_.config.norm_eps});
     copy_rows(s, a_.moved, a_.k, all, n, kv_dim);
     first.rotate_keys(s, a_.moved.as<float>(), indices_.at(offsets_at), n);
     const KvView kv{a_.moved.as<float>(), a_.v.as<float>(), DType::kF32, kv_dim, lower_.config.head_dim};

@@ -24,8 +24,6 @@ class Compressor {
         kv_dtype_(kv_dtype),
         a_(activations),
         indices_(device),
-        embedded_(device),
-        normed_(device),
         packed_k_(device),
         packed_v_(device) {}
 
@@ -62,7 +60,6 @@ class Compressor {
   DType kv_dtype_;
   Activations& a_;
   IndexTable indices_;
-  Buffer embedded_, normed_;    // layer 0's input and its norm, kept between levels
   Buffer packed_k_, packed_v_;  // keys and values of valid tokens (masks)
 };
 
