@@ -18,14 +18,7 @@ inline constexpr int kBatchTokens = 512;
 class Compressor {
  public:
   Compressor(Device& device, const Decoder& lower, const TreeConfig& tree, DType kv_dtype, Activations& activations)
-      : device_(device),
-        lower_(lower),
-        tree_(tree),
-        kv_dtype_(kv_dtype),
-        a_(activations),
-        indices_(device),
-        packed_k_(device),
-        packed_v_(device) {}
+      : device_(device), lower_(lower), tree_(tree), kv_dtype_(kv_dtype), a_(activations), indices_(device), packed_k_(device), packed_v_(device) {}
 
   // Computes what the selection rule needs of the chunks that lack it; nested: and their slots. Throws kAborted, kOutOfMemory; then nothing was stored.
   void index(Stream& s, const std::vector<std::shared_ptr<Chunk>>& chunks);

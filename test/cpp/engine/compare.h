@@ -52,8 +52,10 @@ inline void compare(Run& run, const Toy& toy, const Place& place, DType kv_dtype
   }
   const Ids local = text_of(question.n_local, toy.spec.vocab, static_cast<uint32_t>(toy.spec.seed + 5000));
   const bool is_exact = kv_dtype == DType::kF32, is_block = kv_dtype == DType::kQ8_0;
-  const OracleResult exact = make_oracle<double>(toy, DType::kF32)->run(oracle_documents, local, question.query_index, question.n_new, question.recompute);
-  const OracleResult naive = make_oracle<float>(toy, kv_dtype)->run(oracle_documents, local, question.query_index, question.n_new, question.recompute);
+  const OracleResult exact =
+      make_oracle<double>(toy, DType::kF32)->run(oracle_documents, local, question.query_index, question.n_new, question.recompute);
+  const OracleResult naive =
+      make_oracle<float>(toy, kv_dtype)->run(oracle_documents, local, question.query_index, question.n_new, question.recompute);
   // token keys are stored in the type of slots; their scores are standard deviations
   const float score_tolerance = is_exact || toy.spec.selection != SelectionRule::kTokenKeys ? 1e-4f : is_block ? 1e-1f : 5e-3f;
   if (exact.margin <= 2 * score_tolerance) {  // rounding may choose otherwise; then nothing can be compared
@@ -110,7 +112,11 @@ inline void compare_loaded(Run& run, const ToySpec& spec, const Question& questi
   const auto model = load_toy(toy, layout, kv_dtype);
   run.equal(model->info().is_lower_shared, !spec.lower.has_value() && spec.lora_rank == 0, what + ": shared lower model");
   compare(run, toy, place_of(model), kv_dtype, question,
-      what + (kv_dtype == DType::kF16 ? ", f16" : kv_dtype == DType::kQ8_0 ? ", q8" : "") + (layout == Layout::kCheckpoint ? ", checkpoint" : ", adapter"));
+      what +
+          (kv_dtype == DType::kF16       ? ", f16"
+              : kv_dtype == DType::kQ8_0 ? ", q8"
+                                         : "") +
+          (layout == Layout::kCheckpoint ? ", checkpoint" : ", adapter"));
 }
 
 // A lower model of another build: kv heads, width of the MLP, base of the rotation, more layers than run.

@@ -106,8 +106,10 @@ TEST(saved_round_trip) {
         for (const int state : {0, 1, 2}) {  // nothing encoded, one question's nodes, everything
           const Toy toy(spec);
           const auto model = load_toy(toy, Layout::kAdapter, kv_dtype), other = load_toy(toy, Layout::kAdapter, kv_dtype);
-          const std::string what =
-              std::to_string(n_tokens) + " tokens, state " + std::to_string(state) + (kv_dtype == DType::kF16 ? ", f16" : kv_dtype == DType::kQ8_0 ? ", q8" : ", f32");
+          const std::string what = std::to_string(n_tokens) + " tokens, state " + std::to_string(state) +
+                                   (kv_dtype == DType::kF16       ? ", f16"
+                                       : kv_dtype == DType::kQ8_0 ? ", q8"
+                                                                  : ", f32");
           const auto document = document_of(*model, n_tokens);
           if (state == 1 && n_tokens > 0) ask(*model, document, 0);
           if (state == 2) complete(*document, true);

@@ -113,7 +113,8 @@ TEST(adapter_in_8_bits) {
     CHECK(is_packed(packed->cross[i].o, plain->cross[i].o));
   }
   CHECK(is_packed(packed->lower.layers[1].down, plain->lower.layers[1].down));
-  CHECK(packed->lower.layers[0].down.dtype == plain->upper.layers[0].down.dtype && packed->lower.layers[0].down.data == packed->upper.layers[0].down.data);
+  CHECK(packed->lower.layers[0].down.dtype == plain->upper.layers[0].down.dtype &&
+        packed->lower.layers[0].down.data == packed->upper.layers[0].down.data);
   CHECK(packed->lower.embedding.data == packed->upper.embedding.data);
   CHECK(packed->fingerprint == plain->fingerprint);
 }
