@@ -36,6 +36,7 @@ function check(name: string, more: NodeJS.ProcessEnv = {}, cases: readonly strin
 
 // Cases that put every kind of data on the device and take seconds there, where the whole program takes half an hour: emulation is slow.
 const kOnDevice = [
+  'oracle_8_bits',
   'oracle_overrides',
   'oracle_interleaved',
   'nested_yarn',
