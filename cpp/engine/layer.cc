@@ -35,11 +35,8 @@ void Activations::reserve(int n_rows) {
   for (Buffer* b : {&x, &y, &normed, &picked}) b->reserve(row * dim_);
   for (Buffer* b : {&k, &v, &moved}) b->reserve(row * kv_dim_);
   for (Buffer* b : {&q, &mixed}) b->reserve(row * q_dim_);
+  for (Buffer* b : {&gate, &up}) b->reserve(row * ffn_dim_);
   n_rows_ = n_rows;
-}
-
-void Activations::reserve_mlp(int n_rows) {
-  for (Buffer* b : {&gate, &up}) b->reserve(static_cast<size_t>(n_rows) * sizeof(float) * ffn_dim_);
 }
 
 void Activations::reserve_groups() {
@@ -180,16 +177,11 @@ void Layer::injection(Stream& s, Activations& a, const CrossWeights& cross, std:
 
 void Layer::mlp(Stream& s, Activations& a, int n) const {
   const ModelConfig& c = d_.config;
-  a.reserve_mlp(std::min(n, kMlpRows));
   norm(s, {a.normed.as<float>(), a.x.as<float>(), w_.mlp_norm, n, c.dim, c.norm_eps});
-  for (int begin = 0; begin < n; begin += kMlpRows) {
-    const int n_rows = std::min(kMlpRows, n - begin);
-    const int64_t at = int64_t{begin} * c.dim;
-    gemm(s, {a.gate.as<float>(), a.normed.as<float>() + at, w_.gate, w_.gate_bias, n_rows, false});
-    gemm(s, {a.up.as<float>(), a.normed.as<float>() + at, w_.up, w_.up_bias, n_rows, false});
-    swiglu(s, {a.gate.as<float>(), a.gate.as<float>(), a.up.as<float>(), static_cast<int64_t>(n_rows) * c.ffn_dim});
-    gemm(s, {a.x.as<float>() + at, a.gate.as<float>(), w_.down, w_.down_bias, n_rows, true});
-  }
+  gemm(s, {a.gate.as<float>(), a.normed.as<float>(), w_.gate, w_.gate_bias, n, false});
+  gemm(s, {a.up.as<float>(), a.normed.as<float>(), w_.up, w_.up_bias, n, false});
+  swiglu(s, {a.gate.as<float>(), a.gate.as<float>(), a.up.as<float>(), static_cast<int64_t>(n) * c.ffn_dim});
+  gemm(s, {a.x.as<float>(), a.gate.as<float>(), w_.down, w_.down_bias, n, true});
 }
 
 }  // namespace banyan

@@ -11,22 +11,18 @@
 
 namespace banyan {
 
-// Rows that go through gate and up at a time: as many as a batch has (kBatchTokens), more would only take room.
-inline constexpr int kMlpRows = 512;
-
 // The activations of one engine thread: one table, grown to the largest batch seen, shared by all passes.
 class Activations {
  public:
   Activations(Device& device, const Decoder& upper, const Decoder& lower);
-  void reserve(int n_rows);      // throws kOutOfMemory
-  void reserve_mlp(int n_rows);  // gate and up, the largest
-  void reserve_groups();         // what only queries with several groups of keys need, for as many rows
+  void reserve(int n_rows);  // throws kOutOfMemory
+  void reserve_groups();     // what only queries with several groups of keys need, for as many rows
 
   Buffer x, y;            // [T, D] residual stream, and the rows of it that go on
   Buffer normed, picked;  // [T, D] input of the projections, and the rows of it that ask
   Buffer k, v, moved;     // [T, G, C] keys and values of the batch; keys in another order or rotation
   Buffer q, mixed;        // [T, H, C] queries; output of attention
-  Buffer gate, up;        // [kMlpRows at most, F]
+  Buffer gate, up;        // [T, F]
   // Several groups of keys: another rotation or order of the queries, one group's output, and the log-sums of all groups so far and of one.
   Buffer turned, other, lse, other_lse;
 
