@@ -20,19 +20,9 @@ struct QueryBlock {
 };
 static_assert(sizeof(QueryBlock) == 32 * sizeof(float));
 
-// The largest magnitude, lane by lane and of all lanes. As bits a NaN is the largest, so it is not lost.
-BANYAN_INLINE __m512i magnitude(Vec x) { return _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7fffffff)); }
-BANYAN_INLINE float highest_of(Vec a, Vec b) {
-  const uint32_t bits = _mm512_reduce_max_epu32(_mm512_max_epu32(magnitude(a), magnitude(b)));
-  float x;
-  std::memcpy(&x, &bits, sizeof x);
-  return x;
-}
-
 inline void quantize_query(const float* x, QueryBlock* block) {
   const Vec x0 = load(x), x1 = load(x + 16);
-  const float d = highest_of(x0, x1) / kHighestQuery;
-  block->d = d < std::numeric_limits<float>::min() ? std::numeric_limits<float>::min() : d;  // so that 1 / d is finite
+  block->d = with_inverse(highest_of(x0, x1) / kHighestQuery);
   const Vec inverse = broadcast(1.0f / block->d);
   const __m512i q[2] = {_mm512_cvtps_epi32(mul(x0, inverse)), _mm512_cvtps_epi32(mul(x1, inverse))};
   __m512i highs = _mm512_setzero_si512(), lows = highs;
@@ -157,31 +147,29 @@ inline void score_int8(const WholeRows& keys, const QueryBlock* q, int n_rows, i
   }
 }
 
-// Weights of all rows times the scales of one block of all values, as integers; o = scale of the row times their products with the values.
-struct Weights {
-  alignas(64) int16_t q[kFewQueryRows][kInt8Keys];
-  float scale[kFewQueryRows];
-  const uint8_t* blocks;  // whose they are
-  int64_t stride;
-  float* o;  // where they go
-};
-
-// The weights p of all keys: 1 / highest of each row, or 0 where they add nothing.
+// Per row of a block of keys: its highest weight, and the inverse, or 0 where the weights add nothing.
 struct RowScales {
   float highest[kFewQueryRows], inverse[kFewQueryRows];
 };
-inline void scale_rows(float* p, int n_rows, int n_keys, RowScales* scales) {
+inline RowScales scale_rows(float* p, int n_rows, int n_keys) {
+  RowScales scales;
   for (int row = 0; row < n_rows; ++row) {
     float* weights = p + row * kKeyTile;
     if (n_keys <= 16) store(weights + 16, zero());
     const float highest = highest_of(load(weights), load(weights + 16));
-    scales->highest[row] = highest;
-    scales->inverse[row] = highest < kLeastWeight ? 0.0f : 1.0f / highest;
+    scales.highest[row] = highest;
+    scales.inverse[row] = highest < kLeastWeight ? 0.0f : 1.0f / highest;
   }
+  return scales;
 }
 
-inline void quantize_weights(const float* p, const RowScales& rows, int n_rows, Weights* weights) {
-  const Vec d[2] = {load_scales(weights->blocks, weights->stride), load_scales(weights->blocks + 16 * weights->stride, weights->stride)};
+// The weights of all rows times the scales of one block of all values, as integers; times scale[row] they are what they were.
+struct Weights {
+  alignas(64) int16_t q[kFewQueryRows][kInt8Keys];
+  float scale[kFewQueryRows];
+};
+inline void quantize_weights(const float* p, const RowScales& rows, int n_rows, const uint8_t* blocks, int64_t stride, Weights* weights) {
+  const Vec d[2] = {load_scales(blocks, stride), load_scales(blocks + 16 * stride, stride)};
   const float highest = highest_of(d[0], d[1]);
   const Vec inverse = broadcast(highest == 0.0f ? 0.0f : kHighestWeight / highest);
   const Vec d_scaled[2] = {mul(d[0], inverse), mul(d[1], inverse)};
@@ -196,15 +184,15 @@ inline void quantize_weights(const float* p, const RowScales& rows, int n_rows, 
   }
 }
 
-// o[row, 0 .. 32) += weights times values. Two keys side by side are one product of 16 bits.
-template <int kRows> BANYAN_INLINE void add_block(const Weights& weights, int first_row, int head_dim) {
+// o[row, 0 .. 32) += weights[first_row + row] times one block of all values. Two keys side by side are one product of 16 bits.
+template <int kRows>
+BANYAN_INLINE void add_block(const Weights& weights, int first_row, const uint8_t* blocks, int64_t stride, int head_dim, float* o) {
   __m512i sums[kRows][2];
   BANYAN_UNROLL
   for (int row = 0; row < kRows; ++row) sums[row][0] = sums[row][1] = _mm512_setzero_si512();
-  const uint8_t* blocks = weights.blocks;
   BANYAN_UNROLL
-  for (int i = 0; i < kInt8Keys; i += 2, blocks += 2 * weights.stride) {
-    const __m256i first = load_32(blocks + 2), second = load_32(blocks + weights.stride + 2);
+  for (int i = 0; i < kInt8Keys; i += 2, blocks += 2 * stride) {
+    const __m256i first = load_32(blocks + 2), second = load_32(blocks + stride + 2);
     const __m512i low = _mm512_cvtepi8_epi16(_mm256_unpacklo_epi8(first, second));   // dims 0-7, 16-23
     const __m512i high = _mm512_cvtepi8_epi16(_mm256_unpackhi_epi8(first, second));  // dims 8-15, 24-31
     BANYAN_UNROLL
@@ -216,45 +204,24 @@ template <int kRows> BANYAN_INLINE void add_block(const Weights& weights, int fi
     }
   }
   BANYAN_UNROLL
-  for (int row = 0; row < kRows; ++row) {
+  for (int row = 0; row < kRows; ++row, o += head_dim) {
     const Vec scale = broadcast(weights.scale[first_row + row]), low = to_float(sums[row][0]), high = to_float(sums[row][1]);
-    float* to = weights.o + (first_row + row) * head_dim;
-    store(to, fma(_mm512_shuffle_f32x4(low, high, 0x44), scale, load(to)));
-    store(to + 16, fma(_mm512_shuffle_f32x4(low, high, 0xee), scale, load(to + 16)));
+    store(o, fma(_mm512_shuffle_f32x4(low, high, 0x44), scale, load(o)));
+    store(o + 16, fma(_mm512_shuffle_f32x4(low, high, 0xee), scale, load(o + 16)));
   }
 }
 
-// Adds values block by block, each while the weights of the next are made: making them is one long chain, which alone would take as long again.
-class AddInt8 {
- public:
-  AddInt8(int n_rows, int head_dim) : n_rows_(n_rows), head_dim_(head_dim) {}
-  void add(const WholeRows& values, int n_keys, float* p, float* o) {
-    RowScales scales;
-    scale_rows(p, n_rows_, n_keys, &scales);
-    for (int b = 0; b < head_dim_ / 32; ++b) {
-      Weights& next = weights_[n_blocks_ % 2];
-      next.blocks = values.first + b * kBlockBytes;
-      next.stride = values.stride;
-      next.o = o + 32 * b;
-      quantize_weights(p, scales, n_rows_, &next);
-      if (n_blocks_ > 0) multiply(weights_[1 - n_blocks_ % 2]);
-      ++n_blocks_;
-    }
+// o[row] += the weights p[row] times the values.
+inline void add_int8(const WholeRows& values, int n_keys, float* p, int n_rows, int head_dim, float* o) {
+  const RowScales scales = scale_rows(p, n_rows, n_keys);
+  Weights weights;
+  for (int b = 0; b < head_dim / 32; ++b) {
+    const uint8_t* blocks = values.first + b * kBlockBytes;
+    quantize_weights(p, scales, n_rows, blocks, values.stride, &weights);
+    in_groups(
+        n_rows, [&](int row, auto n) { add_block<decltype(n)::value>(weights, row, blocks, values.stride, head_dim, o + row * head_dim + 32 * b); });
   }
-  // The last one; before the values' memory changes.
-  void finish() {
-    if (n_blocks_ > 0) multiply(weights_[1 - n_blocks_ % 2]);
-    n_blocks_ = 0;
-  }
-
- private:
-  void multiply(const Weights& weights) const {
-    in_groups(n_rows_, [&](int row, auto n) { add_block<decltype(n)::value>(weights, row, head_dim_); });
-  }
-  const int n_rows_, head_dim_;
-  int n_blocks_ = 0;
-  Weights weights_[2];
-};
+}
 
 struct FewInt8 {
   static void prepare(const AttendArgs& a, QueryTile& tile) {
@@ -275,21 +242,18 @@ struct FewInt8 {
       heads.turn_to(a, tile, head);
       fold_rows(job, tile, n, n_keys);
     }
-    AddInt8 sum(tile.n_rows(), a.head_dim);
     walk_blocks<DType::kQ8_0, kInt8Keys>(a.kv, walk_of_values(a.kv, n, n_keys), heads, a.head_dim, [&](int head, int first, const FewRows& values) {
       heads.turn_to(a, tile, head);
-      if (values.n < kInt8Keys) sum.finish();  // the copy's memory is used again
-      sum.add(whole(values, a.head_dim, copied), values.n, tile.scores + first, tile.o);
+      add_int8(whole(values, a.head_dim, copied), values.n, tile.scores + first, tile.n_rows(), a.head_dim, tile.o);
     });
-    sum.finish();
   }
 };
 
 inline void attend_int8(Stream& stream, const AttendArgs& args) {
   if (args.kv.dtype == DType::kQ8_0) attend_keys<FewInt8>(stream, args, 0);
-  else kernels_avx512()->attend(stream, args);
+  else kBase()->attend(stream, args);
 }
 inline void inject_int8(Stream& stream, const InjectArgs& args) {
   if (args.kv.dtype == DType::kQ8_0) inject_slots<FewInt8>(stream, args);
-  else kernels_avx512()->inject(stream, args);
+  else kBase()->inject(stream, args);
 }

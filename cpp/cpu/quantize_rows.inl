@@ -13,16 +13,22 @@ BANYAN_INLINE int sum_16(__m128i q) {
   return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
 }
 
-// The maximum is taken over bits: there a NaN is the largest, so it reaches d and every output.
+// The largest magnitude. The maximum is taken over bits: there a NaN is the largest, so it reaches d and every output.
+BANYAN_INLINE float highest_of(Vec a, Vec b) {
+  const __m512i without_sign = _mm512_max_epu32(_mm512_slli_epi32(_mm512_castps_si512(a), 1), _mm512_slli_epi32(_mm512_castps_si512(b), 1));
+  const uint32_t bits = _mm512_reduce_max_epu32(without_sign) >> 1;
+  float highest;
+  std::memcpy(&highest, &bits, sizeof highest);
+  return highest;
+}
+
+// d, or the least whose inverse is finite. NaN stays NaN.
+BANYAN_INLINE float with_inverse(float d) { return d < std::numeric_limits<float>::min() ? std::numeric_limits<float>::min() : d; }
+
 BANYAN_INLINE QuantizedBlock quantize_block(const float* x) {
   const Vec a = load(x), b = load(x + 16);
-  const __m512i without_sign = _mm512_max_epu32(_mm512_slli_epi32(_mm512_castps_si512(a), 1), _mm512_slli_epi32(_mm512_castps_si512(b), 1));
-  const uint32_t highest_bits = _mm512_reduce_max_epu32(without_sign) >> 1;
-  float highest;
-  std::memcpy(&highest, &highest_bits, sizeof highest);
   QuantizedBlock block;
-  const float d = highest / 127.0f;
-  block.d = d < std::numeric_limits<float>::min() ? std::numeric_limits<float>::min() : d;  // so that 1 / d is finite
+  block.d = with_inverse(highest_of(a, b) / 127.0f);
   const Vec inverse = broadcast(1.0f / block.d);
   block.q[0] = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(mul(a, inverse)));
   block.q[1] = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(mul(b, inverse)));
