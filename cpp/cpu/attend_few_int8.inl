@@ -7,7 +7,8 @@ constexpr int kInt8Keys = 32;                  // of a block: 17 KiB where a tok
 constexpr float kHighestQuery = 127 * 256.0f;  // its high byte then is a signed byte, also rounded up
 constexpr int kBlockBytes = traits(DType::kQ8_0).block_bytes;
 constexpr float kHighestWeight = 32767.0f;
-constexpr float kLeastWeight = 1e-30f;  // smaller ones add nothing: the sum of all weights is at least 1, and an inverse must stay finite
+constexpr float kLeastProduct =
+    1e-33f;  // of a weight and a scale, at least 2^-24 if not 0; smaller ones add nothing, as all weights are 1 or more together
 static_assert(kKeyTile % kInt8Keys == 0);
 
 // 32 elements of a query, in the place of their floats: d (256 high + low). Keys are multiplied as unsigned bytes, plus 128; sums start with what takes
@@ -56,15 +57,12 @@ inline WholeRows whole(const FewRows& rows, int head_dim, CopiedRows& copied) {
   return {copied.bytes, static_cast<int64_t>(n_bytes)};
 }
 
-// The scales of 16 blocks.
-BANYAN_INLINE Vec load_scales(const uint8_t* blocks, int64_t stride) {
-  const auto bits = [&](int i) {
-    int16_t half;
-    std::memcpy(&half, blocks + i * stride, sizeof half);
-    return half;
-  };
-  return _mm512_cvtph_ps(_mm256_setr_epi16(bits(0), bits(1), bits(2), bits(3), bits(4), bits(5), bits(6), bits(7), bits(8), bits(9), bits(10),
-      bits(11), bits(12), bits(13), bits(14), bits(15)));
+// The scales of 16 blocks, as halves. Dwords that begin with one are put together: inserting words one by one would go through general registers.
+BANYAN_INLINE __m256i load_scales(const uint8_t* blocks, int64_t stride) {
+  const auto two = [&](int i) { return _mm_unpacklo_epi16(_mm_loadu_si32(blocks + i * stride), _mm_loadu_si32(blocks + (i + 1) * stride)); };
+  const auto four = [&](int i) { return _mm_unpacklo_epi32(two(i), two(i + 2)); };
+  const auto eight = [&](int i) { return _mm_unpacklo_epi64(four(i), four(i + 4)); };
+  return _mm256_setr_m128i(eight(0), eight(8));
 }
 
 BANYAN_INLINE __m256i load_32(const void* at) { return _mm256_loadu_si256(static_cast<const __m256i*>(at)); }
@@ -95,37 +93,40 @@ struct KeyColumns {
   Vec d[2];
 };
 
-// scores[row, 0 .. 32) += q[row] . keys over one block.
-template <int kRows> BANYAN_INLINE void score_block(const KeyColumns& keys, const QueryBlock* q, int64_t q_stride, float* scores) {
-  __m512i high[kRows][2], low[kRows][2];
-  BANYAN_UNROLL
-  for (int row = 0; row < kRows; ++row) {
-    high[row][0] = high[row][1] = _mm512_set1_epi32(q[row * q_stride].high_start);
-    low[row][0] = low[row][1] = _mm512_set1_epi32(q[row * q_stride].low_start);
-  }
+// sums[row][v] += the bytes at `first_byte` of each row's block times the keys.
+template <int kRows> BANYAN_INLINE void add_products(const KeyColumns& keys, const int8_t* first_byte, int64_t q_stride, __m512i (*sums)[2]) {
   BANYAN_UNROLL
   for (int j = 0; j < 8; ++j) {
     BANYAN_UNROLL
     for (int row = 0; row < kRows; ++row) {
-      int32_t four_high, four_low;
-      std::memcpy(&four_high, q[row * q_stride].high + 4 * j, sizeof four_high);
-      std::memcpy(&four_low, q[row * q_stride].low + 4 * j, sizeof four_low);
-      const Bytes all_high = _mm512_set1_epi32(four_high), all_low = _mm512_set1_epi32(four_low);
+      int32_t four;
+      std::memcpy(&four, first_byte + row * q_stride * static_cast<int64_t>(sizeof(QueryBlock)) + 4 * j, sizeof four);
       BANYAN_UNROLL
-      for (int v = 0; v < 2; ++v) {
-        high[row][v] = _mm512_dpbusd_epi32(high[row][v], keys.columns[v][j], all_high);
-        low[row][v] = _mm512_dpbusd_epi32(low[row][v], keys.columns[v][j], all_low);
-      }
+      for (int v = 0; v < 2; ++v) sums[row][v] = _mm512_dpbusd_epi32(sums[row][v], keys.columns[v][j], _mm512_set1_epi32(four));
     }
   }
+}
+
+// scores[row, 0 .. 32) += q[row] . keys over one block. High bytes first, then the low ones behind a shift: with sums for each, registers would not suffice.
+template <int kRows> BANYAN_INLINE void score_block(const KeyColumns& keys, const QueryBlock* q, int64_t q_stride, float* scores) {
+  __m512i sums[kRows][2];
+  BANYAN_UNROLL
+  for (int row = 0; row < kRows; ++row) sums[row][0] = sums[row][1] = _mm512_set1_epi32(q[row * q_stride].high_start);
+  add_products<kRows>(keys, q->high, q_stride, sums);
+  BANYAN_UNROLL
+  for (int row = 0; row < kRows; ++row) {
+    const __m512i low_start = _mm512_set1_epi32(q[row * q_stride].low_start);
+    BANYAN_UNROLL
+    for (int v = 0; v < 2; ++v) sums[row][v] = _mm512_add_epi32(_mm512_slli_epi32(sums[row][v], 8), low_start);
+  }
+  add_products<kRows>(keys, q->low, q_stride, sums);
   BANYAN_UNROLL
   for (int row = 0; row < kRows; ++row) {
     const Vec d = broadcast(q[row * q_stride].d);
     BANYAN_UNROLL
     for (int v = 0; v < 2; ++v) {
       float* to = scores + row * kKeyTile + 16 * v;
-      const Vec dot = to_float(_mm512_add_epi32(_mm512_slli_epi32(high[row][v], 8), low[row][v]));
-      store(to, fma(mul(dot, keys.d[v]), d, load(to)));
+      store(to, fma(mul(to_float(sums[row][v]), keys.d[v]), d, load(to)));
     }
   }
 }
@@ -141,86 +142,99 @@ inline void score_int8(const WholeRows& keys, const QueryBlock* q, int n_rows, i
     BANYAN_UNROLL
     for (int v = 0; v < 2; ++v) {
       transpose_blocks(blocks + 16 * v * keys.stride, keys.stride, block.columns[v]);
-      block.d[v] = load_scales(blocks + 16 * v * keys.stride, keys.stride);
+      block.d[v] = _mm512_cvtph_ps(load_scales(blocks + 16 * v * keys.stride, keys.stride));
     }
     in_groups(n_rows, [&](int row, auto n) { score_block<decltype(n)::value>(block, q + row * n_blocks + b, n_blocks, scores + row * kKeyTile); });
   }
 }
 
-// Per row of a block of keys: its highest weight, and the inverse, or 0 where the weights add nothing.
-struct RowScales {
-  float highest[kFewQueryRows], inverse[kFewQueryRows];
-};
-inline RowScales scale_rows(float* p, int n_rows, int n_keys) {
-  RowScales scales;
-  for (int row = 0; row < n_rows; ++row) {
-    float* weights = p + row * kKeyTile;
-    if (n_keys <= 16) store(weights + 16, zero());
-    const float highest = highest_of(load(weights), load(weights + 16));
-    scales.highest[row] = highest;
-    scales.inverse[row] = highest < kLeastWeight ? 0.0f : 1.0f / highest;
+// The highest weight of kRows rows of kInt8Keys keys; row r is lane r of every four. None is negative, so that bits compare like numbers, and a NaN is the highest.
+template <int kRows> BANYAN_INLINE Vec highest_weights(const float* p) {
+  const auto higher = [](Vec a, Vec b) { return _mm512_castsi512_ps(_mm512_max_epu32(_mm512_castps_si512(a), _mm512_castps_si512(b))); };
+  Vec rows[4];
+  BANYAN_UNROLL
+  for (int row = 0; row < 4; ++row) {
+    const float* weights = p + std::min(row, kRows - 1) * kKeyTile;
+    rows[row] = higher(load(weights), load(weights + 16));
   }
-  return scales;
+  const Vec first = higher(_mm512_unpacklo_ps(rows[0], rows[1]), _mm512_unpackhi_ps(rows[0], rows[1]));
+  const Vec second = higher(_mm512_unpacklo_ps(rows[2], rows[3]), _mm512_unpackhi_ps(rows[2], rows[3]));
+  const Vec all = higher(_mm512_shuffle_ps(first, second, 0x44), _mm512_shuffle_ps(first, second, 0xee));
+  const Vec halves = higher(all, _mm512_shuffle_f32x4(all, all, 0x4e));
+  return higher(halves, _mm512_shuffle_f32x4(halves, halves, 0xb1));
+}
+BANYAN_INLINE Vec row_of(Vec rows, int row) { return _mm512_permutevar_ps(rows, _mm512_set1_epi32(row)); }
+
+// The largest magnitude of 32 halves, in all lanes; as bits a NaN is the largest, so it is not lost.
+BANYAN_INLINE Vec highest_half(__m256i a, __m256i b) {
+  const __m256i without_sign = _mm256_set1_epi16(0x7fff);
+  const __m256i most = _mm256_max_epu16(_mm256_and_si256(a, without_sign), _mm256_and_si256(b, without_sign));
+  const __m128i few = _mm_max_epu16(_mm256_castsi256_si128(most), _mm256_extracti128_si256(most, 1));
+  const __m128i least = _mm_minpos_epu16(_mm_xor_si128(few, _mm_set1_epi16(-1)));  // the only one across lanes
+  return _mm512_broadcastss_ps(_mm_cvtph_ps(_mm_xor_si128(least, _mm_set1_epi16(-1))));
 }
 
-// The weights of all rows times the scales of one block of all values, as integers; times scale[row] they are what they were.
-struct Weights {
-  alignas(64) int16_t q[kFewQueryRows][kInt8Keys];
-  float scale[kFewQueryRows];
+// Weights times the scales of one block of all values, as integers of 16 bits: those of keys i and i + 16 side by side; times scales they are what they were.
+template <int kRows> struct Weights {
+  __m512i pairs[kRows];
+  Vec scales;  // row r is lane r of every four
 };
-inline void quantize_weights(const float* p, const RowScales& rows, int n_rows, const uint8_t* blocks, int64_t stride, Weights* weights) {
-  const Vec d[2] = {load_scales(blocks, stride), load_scales(blocks + 16 * stride, stride)};
-  const float highest = highest_of(d[0], d[1]);
-  const Vec inverse = broadcast(highest == 0.0f ? 0.0f : kHighestWeight / highest);
-  const Vec d_scaled[2] = {mul(d[0], inverse), mul(d[1], inverse)};
-  for (int row = 0; row < n_rows; ++row) {
-    weights->scale[row] = rows.highest[row] * (highest * (1.0f / kHighestWeight));
-    const Vec row_inverse = broadcast(rows.inverse[row]);
-    BANYAN_UNROLL
-    for (int v = 0; v < 2; ++v) {
-      const Vec weight = mul(mul(load(p + row * kKeyTile + 16 * v), row_inverse), d_scaled[v]);
-      _mm256_store_si256(reinterpret_cast<__m256i*>(weights->q[row] + 16 * v), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(weight)));
-    }
-  }
-}
-
-// o[row, 0 .. 32) += weights[first_row + row] times one block of all values. Two keys side by side are one product of 16 bits.
 template <int kRows>
-BANYAN_INLINE void add_block(const Weights& weights, int first_row, const uint8_t* blocks, int64_t stride, int head_dim, float* o) {
+BANYAN_INLINE void quantize_weights(const float* p, Vec highest_weight, const uint8_t* blocks, int64_t stride, Weights<kRows>* weights) {
+  const __m256i halves[2] = {load_scales(blocks, stride), load_scales(blocks + 16 * stride, stride)};
+  const Vec d[2] = {_mm512_cvtph_ps(halves[0]), _mm512_cvtph_ps(halves[1])};
+  const Vec highest = mul(highest_weight, highest_half(halves[0], halves[1]));
+  // not below, but also where it is not a number
+  const Vec inverse = _mm512_maskz_div_ps(_mm512_cmp_ps_mask(highest, broadcast(kLeastProduct), _CMP_NLT_UQ), broadcast(kHighestWeight), highest);
+  weights->scales = mul(highest, broadcast(1.0f / kHighestWeight));
+  BANYAN_UNROLL
+  for (int row = 0; row < kRows; ++row) {
+    const Vec row_inverse = row_of(inverse, row);
+    const auto rounded = [&](int v) { return _mm512_cvtps_epi32(mul(load(p + row * kKeyTile + 16 * v), mul(d[v], row_inverse))); };
+    weights->pairs[row] = _mm512_mask_blend_epi16(0xaaaaaaaa, rounded(0), _mm512_slli_epi32(rounded(1), 16));
+  }
+}
+
+// o[row, 0 .. 32) += weights[row] times one block of all values. Two keys side by side are one product of 16 bits.
+template <int kRows> BANYAN_INLINE void add_block(const Weights<kRows>& weights, const uint8_t* blocks, int64_t stride, int head_dim, float* o) {
   __m512i sums[kRows][2];
   BANYAN_UNROLL
   for (int row = 0; row < kRows; ++row) sums[row][0] = sums[row][1] = _mm512_setzero_si512();
   BANYAN_UNROLL
-  for (int i = 0; i < kInt8Keys; i += 2, blocks += 2 * stride) {
-    const __m256i first = load_32(blocks + 2), second = load_32(blocks + stride + 2);
+  for (int i = 0; i < 16; ++i, blocks += stride) {
+    const __m256i first = load_32(blocks + 2), second = load_32(blocks + 16 * stride + 2);
     const __m512i low = _mm512_cvtepi8_epi16(_mm256_unpacklo_epi8(first, second));   // dims 0-7, 16-23
     const __m512i high = _mm512_cvtepi8_epi16(_mm256_unpackhi_epi8(first, second));  // dims 8-15, 24-31
     BANYAN_UNROLL
     for (int row = 0; row < kRows; ++row) {
       int32_t two;
-      std::memcpy(&two, weights.q[first_row + row] + i, sizeof two);
+      std::memcpy(&two, reinterpret_cast<const char*>(weights.pairs + row) + 4 * i, sizeof two);
       sums[row][0] = _mm512_dpwssd_epi32(sums[row][0], low, _mm512_set1_epi32(two));
       sums[row][1] = _mm512_dpwssd_epi32(sums[row][1], high, _mm512_set1_epi32(two));
     }
   }
   BANYAN_UNROLL
   for (int row = 0; row < kRows; ++row, o += head_dim) {
-    const Vec scale = broadcast(weights.scale[first_row + row]), low = to_float(sums[row][0]), high = to_float(sums[row][1]);
+    const Vec scale = row_of(weights.scales, row), low = to_float(sums[row][0]), high = to_float(sums[row][1]);
     store(o, fma(_mm512_shuffle_f32x4(low, high, 0x44), scale, load(o)));
     store(o + 16, fma(_mm512_shuffle_f32x4(low, high, 0xee), scale, load(o + 16)));
   }
 }
 
-// o[row] += the weights p[row] times the values.
+// o[row] += the weights p[row] times the values. The weights of all blocks first: making them is a long chain, and several hide each other's waiting.
 inline void add_int8(const WholeRows& values, int n_keys, float* p, int n_rows, int head_dim, float* o) {
-  const RowScales scales = scale_rows(p, n_rows, n_keys);
-  Weights weights;
-  for (int b = 0; b < head_dim / 32; ++b) {
-    const uint8_t* blocks = values.first + b * kBlockBytes;
-    quantize_weights(p, scales, n_rows, blocks, values.stride, &weights);
-    in_groups(
-        n_rows, [&](int row, auto n) { add_block<decltype(n)::value>(weights, row, blocks, values.stride, head_dim, o + row * head_dim + 32 * b); });
-  }
+  for (int row = 0; n_keys <= 16 && row < n_rows; ++row) store(p + row * kKeyTile + 16, zero());
+  in_groups(n_rows, [&](int row, auto n) {
+    constexpr int kRows = decltype(n)::value;
+    const Vec highest = highest_weights<kRows>(p + row * kKeyTile);
+    Weights<kRows> weights[kMaxHeadDim / 32];
+    for (int b = 0; b < head_dim / 32; ++b) {
+      quantize_weights(p + row * kKeyTile, highest, values.first + b * kBlockBytes, values.stride, weights + b);
+    }
+    for (int b = 0; b < head_dim / 32; ++b) {
+      add_block(weights[b], values.first + b * kBlockBytes, values.stride, head_dim, o + row * head_dim + 32 * b);
+    }
+  });
 }
 
 struct FewInt8 {
