@@ -146,8 +146,26 @@ struct FewWalk {
 inline FewWalk walk_of_keys(const KvView& kv, int64_t n, int n_keys) { return {kv.k, kv.v, n, n, n_keys}; }
 inline FewWalk walk_of_values(const KvView& kv, int64_t n, int n_keys) { return {kv.v, kv.k, n, n + n_keys, n_keys}; }
 
-// Calls for blocks that the first-level cache holds for all heads, head by head, and asks for the block that is read after it: in the order it lies in,
-// a part before every head.
+// What is read after a block, or a head's share of it: rows that lie apart, or one that holds all.
+struct FewAhead {
+  const uint8_t* first;
+  size_t stride, row_bytes;
+  int n_rows;
+  // Asks for part `index` of n. In parts between the work: where too many lines are on their way, a processor waits.
+  BANYAN_INLINE void ask(int index, int n) const {
+    if (n_rows == 1) return ask_for(first, part_of(row_bytes, index, n), part_of(row_bytes, index + 1, n));
+    for (int j = n_rows * index / n; j < n_rows * (index + 1) / n; ++j) ask_for(first + static_cast<size_t>(j) * stride, 0, row_bytes);
+  }
+
+ private:
+  static size_t part_of(size_t n_bytes, int index, int n) { return n_bytes * static_cast<size_t>(index) / static_cast<size_t>(n) / 64 * 64; }
+  static void ask_for(const uint8_t* at, size_t begin, size_t end) {
+    for (size_t i = begin; i < end; i += 64) BANYAN_PREFETCH_NEAR(at + i);
+  }
+};
+
+// Calls for blocks that the first-level cache holds for all heads, head by head, and says what of the next block to ask for meanwhile: all of it in the
+// order it lies in.
 template <DType kFormat, int kBlock, class Call>
 void walk_blocks(const KvView& kv, const FewWalk& walk, const FewHeads& heads, int head_dim, Call call) {
   const bool is_joint = kv.head_stride == head_dim;  // a token's heads lie together
@@ -159,15 +177,12 @@ void walk_blocks(const KvView& kv, const FewWalk& walk, const FewHeads& heads, i
       const int part = is_joint ? head : 0;
       const FewRows next = rows_of<kFormat>(
           kv, is_last ? walk.next_side : walk.side, heads.first_kv_head + head - part, is_last ? walk.next_n : walk.n + i + kBlock, kBlock);
-      if (next.stride == row) {
-        const size_t n_bytes = kBlock * row / static_cast<size_t>(n_parts);
-        for (size_t at = part * n_bytes; at < (part + 1) * n_bytes; at += 64) BANYAN_PREFETCH_NEAR(next.first + at);
-      } else {
-        for (int j = part * kBlock / n_parts; j < (part + 1) * kBlock / n_parts; ++j) {
-          for (size_t at = 0; at < row; at += 64) BANYAN_PREFETCH_NEAR(next.first + static_cast<size_t>(j) * next.stride + at);
-        }
-      }
-      call(head, i, rows_of<kFormat>(kv, walk.side, heads.first_kv_head + head, walk.n + i, std::min(kBlock, walk.n_keys - i)));
+      const int first_row = part * kBlock / n_parts;
+      const FewAhead ahead = next.stride == row ? FewAhead{next.first + static_cast<size_t>(part) * (kBlock * row / static_cast<size_t>(n_parts)), 0,
+                                                      kBlock * row / static_cast<size_t>(n_parts), 1}
+                                                : FewAhead{next.first + static_cast<size_t>(first_row) * next.stride, next.stride, row,
+                                                      (part + 1) * kBlock / n_parts - first_row};
+      call(head, i, rows_of<kFormat>(kv, walk.side, heads.first_kv_head + head, walk.n + i, std::min(kBlock, walk.n_keys - i)), ahead);
     }
   }
 }
@@ -175,22 +190,26 @@ void walk_blocks(const KvView& kv, const FewWalk& walk, const FewHeads& heads, i
 // Folds keys [n, n + n_keys), one tile at most, into the states of all heads.
 template <DType kFormat> void fold_few_as(const AttendJob& job, QueryTile& tile, const FewHeads& heads, int64_t n, int n_keys) {
   const AttendArgs& a = job.args;
-  walk_blocks<kFormat, kFewBlock>(a.kv, walk_of_keys(a.kv, n, n_keys), heads, a.head_dim, [&](int head, int first, const FewRows& keys) {
-    heads.turn_to(a, tile, head);
-    in_groups(tile.n_rows(), [&](int row, auto n_rows) {
-      score_rows<kFormat, decltype(n_rows)::value>(keys, tile.q + row * a.head_dim, a.head_dim, tile.scores + row * kKeyTile + first);
-    });
-  });
+  walk_blocks<kFormat, kFewBlock>(
+      a.kv, walk_of_keys(a.kv, n, n_keys), heads, a.head_dim, [&](int head, int first, const FewRows& keys, const FewAhead& ahead) {
+        heads.turn_to(a, tile, head);
+        ahead.ask(0, 1);
+        in_groups(tile.n_rows(), [&](int row, auto n_rows) {
+          score_rows<kFormat, decltype(n_rows)::value>(keys, tile.q + row * a.head_dim, a.head_dim, tile.scores + row * kKeyTile + first);
+        });
+      });
   for (int head = 0; head < heads.n_kv_heads; ++head) {
     heads.turn_to(a, tile, head);
     fold_rows(job, tile, n, n_keys);
   }
-  walk_blocks<kFormat, kFewBlock>(a.kv, walk_of_values(a.kv, n, n_keys), heads, a.head_dim, [&](int head, int first, const FewRows& values) {
-    heads.turn_to(a, tile, head);
-    in_groups(tile.n_rows(), [&](int row, auto n_rows) {
-      add_values<kFormat, decltype(n_rows)::value>(values, tile.scores + row * kKeyTile + first, a.head_dim, tile.o + row * a.head_dim);
-    });
-  });
+  walk_blocks<kFormat, kFewBlock>(
+      a.kv, walk_of_values(a.kv, n, n_keys), heads, a.head_dim, [&](int head, int first, const FewRows& values, const FewAhead& ahead) {
+        heads.turn_to(a, tile, head);
+        ahead.ask(0, 1);
+        in_groups(tile.n_rows(), [&](int row, auto n_rows) {
+          add_values<kFormat, decltype(n_rows)::value>(values, tile.scores + row * kKeyTile + first, a.head_dim, tile.o + row * a.head_dim);
+        });
+      });
 }
 
 // How the rows of few queries meet their keys: in floats, or (attend_few_int8.inl) in integers.

@@ -132,18 +132,20 @@ template <int kRows> BANYAN_INLINE void score_block(const KeyColumns& keys, cons
 }
 
 // scores[row, i] = q[row] . keys[i]; of keys that are not there some number.
-inline void score_int8(const WholeRows& keys, const QueryBlock* q, int n_rows, int n_blocks, float* scores) {
+inline void score_int8(const WholeRows& keys, const FewAhead& ahead, const QueryBlock* q, int n_rows, int n_blocks, float* scores) {
   for (int row = 0; row < n_rows; ++row) {
     for (int i = 0; i < kInt8Keys; i += 16) store(scores + row * kKeyTile + i, zero());
   }
   const uint8_t* blocks = keys.first;
   for (int b = 0; b < n_blocks; ++b, blocks += kBlockBytes) {
+    ahead.ask(2 * b, 2 * n_blocks);
     KeyColumns block;
     BANYAN_UNROLL
     for (int v = 0; v < 2; ++v) {
       transpose_blocks(blocks + 16 * v * keys.stride, keys.stride, block.columns[v]);
       block.d[v] = _mm512_cvtph_ps(load_scales(blocks + 16 * v * keys.stride, keys.stride));
     }
+    ahead.ask(2 * b + 1, 2 * n_blocks);
     in_groups(n_rows, [&](int row, auto n) { score_block<decltype(n)::value>(block, q + row * n_blocks + b, n_blocks, scores + row * kKeyTile); });
   }
 }
@@ -222,16 +224,19 @@ template <int kRows> BANYAN_INLINE void add_block(const Weights<kRows>& weights,
 }
 
 // o[row] += the weights p[row] times the values. The weights of all blocks first: making them is a long chain, and several hide each other's waiting.
-inline void add_int8(const WholeRows& values, int n_keys, float* p, int n_rows, int head_dim, float* o) {
+inline void add_int8(const WholeRows& values, const FewAhead& ahead, int n_keys, float* p, int n_rows, int head_dim, float* o) {
+  const int n_blocks = head_dim / 32;
   for (int row = 0; n_keys <= 16 && row < n_rows; ++row) store(p + row * kKeyTile + 16, zero());
   in_groups(n_rows, [&](int row, auto n) {
     constexpr int kRows = decltype(n)::value;
     const Vec highest = highest_weights<kRows>(p + row * kKeyTile);
     Weights<kRows> weights[kMaxHeadDim / 32];
-    for (int b = 0; b < head_dim / 32; ++b) {
+    for (int b = 0; b < n_blocks; ++b) {
+      if (row == 0) ahead.ask(b, 2 * n_blocks);
       quantize_weights(p + row * kKeyTile, highest, values.first + b * kBlockBytes, values.stride, weights + b);
     }
-    for (int b = 0; b < head_dim / 32; ++b) {
+    for (int b = 0; b < n_blocks; ++b) {
+      if (row == 0) ahead.ask(n_blocks + b, 2 * n_blocks);
       add_block(weights[b], values.first + b * kBlockBytes, values.stride, head_dim, o + row * head_dim + 32 * b);
     }
   });
@@ -248,18 +253,21 @@ struct FewInt8 {
   static void fold(const AttendJob& job, QueryTile& tile, const FewHeads& heads, int64_t n, int n_keys) {
     const AttendArgs& a = job.args;
     CopiedRows copied;
-    walk_blocks<DType::kQ8_0, kInt8Keys>(a.kv, walk_of_keys(a.kv, n, n_keys), heads, a.head_dim, [&](int head, int first, const FewRows& keys) {
-      heads.turn_to(a, tile, head);
-      score_int8(whole(keys, a.head_dim, copied), reinterpret_cast<const QueryBlock*>(tile.q), tile.n_rows(), a.head_dim / 32, tile.scores + first);
-    });
+    walk_blocks<DType::kQ8_0, kInt8Keys>(
+        a.kv, walk_of_keys(a.kv, n, n_keys), heads, a.head_dim, [&](int head, int first, const FewRows& keys, const FewAhead& ahead) {
+          heads.turn_to(a, tile, head);
+          score_int8(whole(keys, a.head_dim, copied), ahead, reinterpret_cast<const QueryBlock*>(tile.q), tile.n_rows(), a.head_dim / 32,
+              tile.scores + first);
+        });
     for (int head = 0; head < heads.n_kv_heads; ++head) {
       heads.turn_to(a, tile, head);
       fold_rows(job, tile, n, n_keys);
     }
-    walk_blocks<DType::kQ8_0, kInt8Keys>(a.kv, walk_of_values(a.kv, n, n_keys), heads, a.head_dim, [&](int head, int first, const FewRows& values) {
-      heads.turn_to(a, tile, head);
-      add_int8(whole(values, a.head_dim, copied), values.n, tile.scores + first, tile.n_rows(), a.head_dim, tile.o);
-    });
+    walk_blocks<DType::kQ8_0, kInt8Keys>(
+        a.kv, walk_of_values(a.kv, n, n_keys), heads, a.head_dim, [&](int head, int first, const FewRows& values, const FewAhead& ahead) {
+          heads.turn_to(a, tile, head);
+          add_int8(whole(values, a.head_dim, copied), ahead, values.n, tile.scores + first, tile.n_rows(), a.head_dim, tile.o);
+        });
   }
 };
 

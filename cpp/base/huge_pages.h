@@ -1,0 +1,13 @@
+// huge_pages: large memory in pages of 2 MiB, where the system gives such on request (Linux). Memory that is read once from end to end otherwise waits for page
+// tables.
+#pragma once
+
+#include <cstddef>
+
+namespace banyan {
+
+// Asks for the whole huge pages inside [memory, memory + n_bytes), before they are first written. Memory too small for it to matter is left alone, and
+// what lies around them, so that nothing grows. A wish: nothing tells whether it came true.
+void prefer_huge_pages(void* memory, size_t n_bytes) noexcept;
+
+}  // namespace banyan
