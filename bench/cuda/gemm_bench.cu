@@ -1,6 +1,6 @@
 // gemm_bench: how near gemm comes to what the device can do, on the matrices of Llama 3.1 8B. Prints JSON lines: median milliseconds, TFLOP/s, bytes of
-// weights per second, each also as a share of the ceiling measured in the same run, and the error ||out - ref|| / ||ref|| against the float32 path. peers.py
-// measures PyTorch on the same shapes. Build and run: bench/cuda/run.sh; argument "small": a tenth of everything, to see it run.
+// weights per second, each also as a share of the ceiling measured in the same run, and the error ||out - ref|| / ||ref|| against the float32 path.
+// peers_gemm.py measures PyTorch on the same shapes. Build and run: bench/cuda/run.sh; argument "small": a tenth of everything, to see it run.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>

@@ -11,9 +11,9 @@ import torch
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from timing import ROTATED, as_graph, median_ms
+
 HEADS, KV_HEADS, DIM = 32, 8, 128
-ROUNDS = 15
-ROTATED = 512 << 20  # bytes of inputs that take turns, ten times the second-level cache
 
 # name: (batch, queries, keys, causal)
 SHAPES = {
@@ -23,29 +23,6 @@ SHAPES = {
     "decode 1x8192 f16": (1, 1, 8192, False),
     "decode 16x8192 f16": (16, 1, 8192, False),
 }
-
-
-def median_ms(n_calls, is_graph, body):
-    """Median milliseconds a call; short calls are replayed as one graph, as ours are."""
-    if is_graph:
-        body(0)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            for i in range(n_calls):
-                body(i)
-        calls = graph.replay
-    else:
-        calls = lambda: [body(i) for i in range(n_calls)]
-    times = []
-    for round_ in range(-2, ROUNDS):
-        start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        calls()
-        stop.record()
-        torch.cuda.synchronize()
-        if round_ >= 0:
-            times.append(start.elapsed_time(stop) / n_calls)
-    return sorted(times)[len(times) // 2]
 
 
 def measure(batch, queries, keys, is_causal):
@@ -60,7 +37,9 @@ def measure(batch, queries, keys, is_causal):
                 run = lambda i: functional.scaled_dot_product_attention(
                     q, sets[i % n_sets][0], sets[i % n_sets][1], is_causal=is_causal, enable_gqa=True)
                 run(0)
-                ms = median_ms(64 if queries == 1 else 3, queries == 1, run)
+                n_calls = 64 if queries == 1 else 3
+                calls = lambda: [run(i) for i in range(n_calls)]
+                ms = median_ms(n_calls, as_graph(calls) if queries == 1 else calls)
         except RuntimeError:
             continue  # this backend does not take the shape
         if best is None or ms < best[0]:

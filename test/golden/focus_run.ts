@@ -2,6 +2,7 @@
 import type { Native, NativeModel, NativeModelInfo, NativeTrace } from '../../types/native.js';
 import { isEqual, maxDifference } from './compare.js';
 import type { FocusCase, FocusRun, StoredLoss, StoredRows } from './focus_case.js';
+import type { Setting } from './run.js';
 
 /** Largest absolute difference of each quantity from the reference that counts as agreement. */
 export const kFocusTolerances = {
@@ -24,17 +25,18 @@ export interface FocusReport extends Record<Quantity, number | null> {
   passed: boolean;
 }
 
-export async function runFocus(native: Native, golden: FocusCase, run: FocusRun, device: 'cpu' | 'cuda'): Promise<FocusReport> {
-  const { directory: model } = golden;
-  const loaded = await native.load({ model, device, kvType: 'f32', poolType: 'f32' }, native.createCancel(), null);
+export async function runFocus(native: Native, golden: FocusCase, run: FocusRun, setting: Setting): Promise<FocusReport> {
+  const { device, kvType, model = golden.directory, isForced = false } = setting;
+  const loaded = await native.load({ model, device, kvType, poolType: kvType }, native.createCancel(), null);
+  const tokens = run.forced ?? (isForced && run.tokens !== undefined ? Int32Array.from(run.tokens) : undefined);
   try {
-    return report(golden, run, await traceRun(native, loaded, golden, run), loaded.info);
+    return report(golden, run, await traceRun(native, loaded, golden, run, tokens), loaded.info);
   } finally {
     await loaded.dispose();
   }
 }
 
-async function traceRun(native: Native, model: NativeModel, golden: FocusCase, run: FocusRun): Promise<NativeTrace> {
+async function traceRun(native: Native, model: NativeModel, golden: FocusCase, run: FocusRun, forced: Int32Array | undefined): Promise<NativeTrace> {
   const cancel = native.createCancel();
   const documents = run.document.length === 0 ? [] : [model.createDocument({ chunkSize: run.chunkSize })];
   for (const document of documents) {
@@ -43,7 +45,7 @@ async function traceRun(native: Native, model: NativeModel, golden: FocusCase, r
   }
   const session = model.createSession({ method: 'focusllm', queryCap: golden.queryCap });
   session.setDocuments(documents);
-  const { ids, maxNewTokens, forced } = run;
+  const { ids, maxNewTokens } = run;
   const trace = await session.trace({ ids, maxNewTokens, recompute: false, ...(forced === undefined ? {} : { forced }) }, cancel);
   session.dispose();
   for (const document of documents) document.dispose();

@@ -45,6 +45,13 @@ describe('golden runner', { timeout: 60_000 }, () => {
     });
     expect(status).toBe(0);
   });
+  test('--weights holds to the rule of 16 bits', () => {
+    const { status, stdout } = golden(path('good'), '--weights', 'f16');
+    expect(stdout).toMatch(/^one +released +ok +logits .*\(cpu .*, at most .*\n\n1 passed, 0 flipped, 0 failed\n$/s);
+    expect(status).toBe(0);
+    expect(golden(path('mixed'), '--weights', 'bf16').status).toBe(1);
+    expect(golden(path('good'), '--weights', 'f8').status).toBe(2);
+  });
   test('damaged folders are failed cases, the others still run', () => {
     const { status, stdout } = golden(path('mixed'), '--json');
     const { cases } = JSON.parse(stdout) as { cases: { name: string; passed: boolean; error?: string }[] };

@@ -34,17 +34,31 @@ export interface CaseReport {
 
 export { loadNative };
 
-export async function runCase(native: Native, directory: string, device: 'cpu' | 'cuda' = 'cpu'): Promise<CaseReport> {
+export type DeviceName = 'cpu' | 'cuda';
+
+/** Where and with what numbers a case runs. */
+export interface Setting {
+  device: DeviceName;
+  /** Of keys and values; weights have the type that they have in the model's file. */
+  kvType: 'f32' | 'f16';
+  /** Runs this copy of the case's model. */
+  model?: string;
+  /** Feeds the reference's tokens whatever the model says, so that steps stay comparable where rounding made another one the likeliest. */
+  isForced?: boolean;
+}
+
+export async function runCase(native: Native, directory: string, device: DeviceName = 'cpu'): Promise<CaseReport> {
+  const setting: Setting = { device, kvType: 'f32' };
   const runs: CaseReport['runs'] = [];
   const name = basename(directory);
   try {
     requireFiles(directory);
     if (isFocusCase(directory)) {
       const golden = readFocusCase(directory);
-      for (const run of golden.runs) runs.push(await runFocus(native, golden, run, device));
+      for (const run of golden.runs) runs.push(await runFocus(native, golden, run, setting));
     } else {
       const golden = readCase(directory);
-      for (const expectation of golden.expectations) runs.push(await runExpectation(native, golden, expectation, device));
+      for (const expectation of golden.expectations) runs.push(await runExpectation(native, golden, expectation, setting));
     }
     return { name, passed: runs.every((run) => run.passed), runs };
   } catch (error) {
@@ -53,20 +67,27 @@ export async function runCase(native: Native, directory: string, device: 'cpu' |
   }
 }
 
-async function runExpectation(native: Native, golden: GoldenCase, expectation: Expectation, device: 'cpu' | 'cuda'): Promise<SemanticsReport> {
+export async function runExpectation(native: Native, golden: GoldenCase, expectation: Expectation, setting: Setting): Promise<SemanticsReport> {
   const cancel = native.createCancel();
-  const { directory: model } = golden;
-  const loaded = await native.load({ model, device, kvType: 'f32', semantics: expectation.semantics }, cancel, null);
+  const { device, kvType, model = golden.directory, isForced = false } = setting;
+  const loaded = await native.load({ model, device, kvType, semantics: expectation.semantics }, cancel, null);
+  const { cached: ownSteps, recomputed: otherSteps } = expectation;
   try {
-    const cached = await traceCase(native, loaded, golden, false);
-    const recomputed = expectation.recomputed === undefined ? undefined : await traceCase(native, loaded, golden, true);
+    const cached = await traceCase(native, loaded, golden, false, isForced ? ownSteps?.tokens : undefined);
+    const recomputed = otherSteps === undefined ? undefined : await traceCase(native, loaded, golden, true, isForced ? otherSteps.tokens : undefined);
     return report(golden, expectation, cached, recomputed, loaded.info.vocabSize);
   } finally {
     await loaded.dispose();
   }
 }
 
-async function traceCase(native: Native, model: NativeModel, golden: GoldenCase, recompute: boolean): Promise<NativeTrace> {
+async function traceCase(
+  native: Native,
+  model: NativeModel,
+  golden: GoldenCase,
+  recompute: boolean,
+  tokens: readonly number[] | undefined,
+): Promise<NativeTrace> {
   const cancel = native.createCancel();
   const document = model.createDocument({ chunkSize: golden.chunkSize, ...(golden.mask === undefined ? {} : { mask: golden.mask }) });
   await document.append(golden.document, cancel, null);
@@ -74,7 +95,8 @@ async function traceCase(native: Native, model: NativeModel, golden: GoldenCase,
   const session = model.createSession({});
   session.setDocuments([document]);
   const { ids, queryIndex, maxNewTokens } = golden;
-  const trace = await session.trace({ ids, ...(queryIndex === undefined ? {} : { queryIndex }), maxNewTokens, recompute }, cancel);
+  const forced = tokens === undefined ? {} : { forced: Int32Array.from(tokens) };
+  const trace = await session.trace({ ids, ...(queryIndex === undefined ? {} : { queryIndex }), maxNewTokens, recompute, ...forced }, cancel);
   session.dispose();
   document.dispose();
   return trace;

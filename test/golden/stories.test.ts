@@ -1,4 +1,7 @@
-/** stories260K, a real tiny model: 200 greedy tokens and the logits of a prompt, against numbers computed in float64. */
+/**
+ * stories260K, a real tiny model: 200 greedy tokens and the logits of a prompt, against numbers computed in float64; on the device that the environment
+ * variable BANYAN_TEST_DEVICE names (default: cpu).
+ */
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
@@ -11,6 +14,7 @@ interface Stories {
   logits_after_prompt: { prompt_tokens: number[]; last_position: number[] };
 }
 
+const device = process.env['BANYAN_TEST_DEVICE'] === 'cuda' ? 'cuda' : 'cpu';
 const folders = ['../../shared/models/', '../../../shared/models/'].map((path) => fileURLToPath(new URL(path, import.meta.url)));
 const folder = folders.find((path) => existsSync(`${path}stories260K-expected.json`));
 
@@ -20,7 +24,7 @@ describe.skipIf(folder === undefined)(`stories260K${folder === undefined ? ' (..
   async function trace(file: string, ids: number[], maxNewTokens: number, kvType: 'f16' | 'f32', recompute = false): Promise<NativeTrace> {
     const native = loadNative();
     const cancel = native.createCancel();
-    const model = await native.load({ model: `${folder}${file}`, device: 'cpu', kvType }, cancel, null);
+    const model = await native.load({ model: `${folder}${file}`, device, kvType }, cancel, null);
     try {
       return await model.createSession({}).trace({ ids: Int32Array.from(ids), maxNewTokens, recompute }, cancel);
     } finally {

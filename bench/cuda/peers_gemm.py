@@ -1,6 +1,6 @@
 """PyTorch's bf16 matrix product on the shapes of gemm_bench, measured the same way; then the ratios.
 
-python3 peers.py OURS.jsonl     prints JSON lines of PyTorch, then a line a shape and dtype: ours, theirs, theirs / ours (above 1: ours is faster).
+python3 peers_gemm.py OURS.jsonl     prints JSON lines of PyTorch, then a line a shape and dtype: ours, theirs, theirs / ours (above 1: ours is faster).
 Theirs multiplies bf16 by bf16 to bf16; ours reads and writes float32 activations, and its Q8_0 and Q4_K stand beside the same bf16 product, as
 PyTorch has no such formats. Up to 128 tokens both replay a graph of calls.
 """
@@ -9,21 +9,7 @@ import sys
 
 import torch
 
-ROUNDS = 15
-ROTATED = 512 << 20  # bytes of weights that take turns, ten times the second-level cache
-
-
-def median_ms(n_calls, run):
-    times = []
-    for round_ in range(-2, ROUNDS):
-        start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        run()
-        stop.record()
-        torch.cuda.synchronize()
-        if round_ >= 0:
-            times.append(start.elapsed_time(stop) / n_calls)
-    return sorted(times)[len(times) // 2]
+from timing import ROTATED, as_graph, median_ms
 
 
 def measure(tokens, rows, cols):
@@ -40,12 +26,7 @@ def measure(tokens, rows, cols):
 
     calls()
     torch.cuda.synchronize()
-    if tokens > 128:
-        return median_ms(n_calls, calls)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        calls()
-    return median_ms(n_calls, graph.replay)
+    return median_ms(n_calls, calls if tokens > 128 else as_graph(calls))
 
 
 def main():
