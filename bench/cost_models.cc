@@ -275,7 +275,7 @@ class EncoderDecoder : Encoder, public CostModel {
     memory_ = std::make_unique<Cache>(*e_.device, e_.upper, e_.kv_dtype);
     memory_->reserve(s, n_all, 0);
     n_slots_ = n_all;
-    const int n_batch = kBatchTokens / kEncoderChunk * kEncoderChunk;
+    const int n_batch = e_.batch_rows.encode / kEncoderChunk * kEncoderChunk;
     for (int at = 0; at < n_all; at += n_batch) encode(s, {ids.begin() + at, ids.begin() + std::min(n_all, at + n_batch)}, at);
     n_document_rows_ = 0;
   }
@@ -355,7 +355,7 @@ class BeaconModel : public CostModel {
       const int n = std::min(kWindow, n_all - at), n_condensed = n_beacons(n);
       n_past_ = n_document_rows_;
       for (int done = 0; done < n;) {
-        const int n_piece = std::min(kBatchTokens, n - done);
+        const int n_piece = std::min(e_.batch_rows.encode, n - done);
         std::vector<int32_t> piece(ids.begin() + at + done, ids.begin() + at + done + n_piece);
         done += n_piece;
         const bool is_end = done == n;

@@ -16,6 +16,8 @@ namespace banyan {
 namespace cuda {
 namespace {
 
+// Products of 2048 rows and more fill a large device (gemm_wgmma); 4096 rows of an 8B model take 1 GiB, and a prefill of 2048 some 50 ms.
+constexpr BatchRows kBatchRows{4096, 2048, 4096};
 constexpr int kLeastCapability = 80;  // cp.async, mma of m16n8k16 and bf16 came with 8.0 (Ampere)
 
 const Ops kOps{"cuda", embed, norm, gemm, rope, store, place, attend, inject, merge, gather, pool, swiglu};
@@ -91,6 +93,7 @@ class CudaDevice final : public Device {
 
   std::string name() const override { return name_; }
   bool is_host() const override { return false; }
+  BatchRows batch_rows() const override { return kBatchRows; }
   uint64_t available_bytes() const override {
     use_device(index_);
     size_t n_free = 0, total = 0;

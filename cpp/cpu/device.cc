@@ -16,6 +16,9 @@ namespace {
 
 constexpr std::align_val_t kAlignment{64};  // a cache line and the widest vector
 
+// A decoded panel of weights is used a dozen times over by 256 rows, two dozen by 512; 1024 and 2048 were no faster (bench/NOTES.md).
+constexpr BatchRows kBatchRows{512, 256, 256};
+
 class CpuDevice final : public Device {
  public:
   CpuDevice(int n_threads, const Ops& ops) : ops_(ops), threads_(n_threads) {}
@@ -25,6 +28,7 @@ class CpuDevice final : public Device {
     return std::string("cpu (") + ops_.name + ", " + std::to_string(n) + (n == 1 ? " thread)" : " threads)");
   }
   bool is_host() const override { return true; }
+  BatchRows batch_rows() const override { return kBatchRows; }
   uint64_t available_bytes() const override { return available_memory(); }
   Stream stream() override {
     Stream stream;

@@ -11,11 +11,19 @@
 
 namespace banyan {
 
+// Rows that a device computes at once, enough to use all of it; more would cost memory, and let other jobs wait longer.
+struct BatchRows {
+  int encode;   // of documents: one slice of the engine thread
+  int prefill;  // of local tokens: one slice as well
+  int mlp;      // whose inner activations, the largest, are there together
+};
+
 class Device {
  public:
   virtual ~Device() = default;
-  virtual std::string name() const = 0;          // "cpu (avx512, 2 threads)"
-  virtual bool is_host() const = 0;              // its memory is the process's own: ops read mapped files, the host reads results
+  virtual std::string name() const = 0;  // "cpu (avx512, 2 threads)"
+  virtual bool is_host() const = 0;      // its memory is the process's own: ops read mapped files, the host reads results
+  virtual BatchRows batch_rows() const = 0;
   virtual uint64_t available_bytes() const = 0;  // that allocate() could still give: a promise, not a reservation
   virtual Stream stream() = 0;                   // a fresh stream; valid while the device lives
   virtual void* allocate(size_t n_bytes) = 0;    // 64-byte aligned; throws Error{kOutOfMemory} that says n_bytes

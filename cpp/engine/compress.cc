@@ -114,24 +114,32 @@ void Compressor::compute_vectors(Stream& s, const std::vector<std::shared_ptr<Ch
   std::vector<std::vector<float>> found(chunks.size());
   const Layer first(lower_, 0);
 
+  // K and V before rotation depend on the token alone: once for all levels, in pieces, so that only they are there for whole chunks.
+  indices_.clear();
+  indices_.add(ids);
+  indices_.upload();
+  const int n_most = device_.batch_rows().encode;
+  for (int begin = 0; begin < n; begin += n_most) {
+    const int n_rows = std::min(n_most, n - begin);
+    embed(s, {a_.x.as<float>(), lower_.weights.embedding, indices_.at(static_cast<size_t>(begin)), n_rows});
+    first.keys_values(s, a_, n_rows, begin);
+  }
+
   for (int level = 1; level < max_depth; ++level) {
     const LevelPlan plan(chunks, level);
     const int n_nodes = static_cast<int>(plan.last_rows.size());
     indices_.clear();
-    const size_t ids_at = indices_.add(ids), all_at = indices_.add(count_up(n)), offsets_at = indices_.add(plan.offsets),
-                 rows_at = indices_.add(plan.last_rows), last_at = indices_.add(plan.last_offsets), begin_at = indices_.add(plan.kv_begin),
-                 end_at = indices_.add(plan.kv_end);
+    std::vector<int32_t> last_ids;
+    for (const int32_t row : plan.last_rows) last_ids.push_back(ids[static_cast<size_t>(row)]);
+    const size_t ids_at = indices_.add(last_ids), all_at = indices_.add(count_up(n)), offsets_at = indices_.add(plan.offsets),
+                 last_at = indices_.add(plan.last_offsets), begin_at = indices_.add(plan.kv_begin), end_at = indices_.add(plan.kv_end);
     indices_.upload();
-    const int32_t* all = indices_.at(all_at);
-
-    // K and V before rotation depend on the token alone: once for all levels. Layer 0's input is made again, which costs no more than keeping it.
-    embed(s, {a_.x.as<float>(), lower_.weights.embedding, indices_.at(ids_at), n});
-    if (level == 1) first.keys_values(s, a_, n);
-    else norm(s, {a_.normed.as<float>(), a_.x.as<float>(), lower_.weights.layers[0].attn_norm, n, dim, lower_.config.norm_eps});
-    copy_rows(s, a_.moved, a_.k, all, n, kv_dim);
+    copy_rows(s, a_.moved, a_.k, indices_.at(all_at), n, kv_dim);
     first.rotate_keys(s, a_.moved.as<float>(), indices_.at(offsets_at), n);
     const KvView kv{a_.moved.as<float>(), a_.v.as<float>(), DType::kF32, kv_dim, lower_.config.head_dim};
-    first.attention(s, a_, kv, {n_nodes, indices_.at(rows_at), indices_.at(last_at), indices_.at(begin_at), indices_.at(end_at), plan.n_pairs});
+    embed(s, {a_.x.as<float>(), lower_.weights.embedding, indices_.at(ids_at), n_nodes});
+    norm(s, {a_.normed.as<float>(), a_.x.as<float>(), lower_.weights.layers[0].attn_norm, n_nodes, dim, lower_.config.norm_eps});
+    first.attention(s, a_, kv, {n_nodes, nullptr, indices_.at(last_at), indices_.at(begin_at), indices_.at(end_at), plan.n_pairs});
     first.mlp(s, a_, n_nodes);
     norm(s, {a_.normed.as<float>(), a_.x.as<float>(), lower_.weights.final_norm, n_nodes, dim, lower_.config.norm_eps});
     check_cancelled(s);

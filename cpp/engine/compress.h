@@ -11,10 +11,6 @@
 
 namespace banyan {
 
-// Tokens of one batch, hence of one slice of the engine thread: enough rows that a decoded panel of weights is used a dozen times over; more
-// gained nothing where measured (1024 and 2048 were no faster), cost memory, and let other sessions wait longer.
-inline constexpr int kBatchTokens = 512;
-
 class Compressor {
  public:
   Compressor(Device& device, const Decoder& lower, const TreeConfig& tree, DType kv_dtype, Activations& activations)

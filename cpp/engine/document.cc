@@ -154,7 +154,7 @@ class SaveJob : public DocumentJob {
 bool index_next_chunks(Engine& engine, Stream& s, const std::vector<std::shared_ptr<Chunk>>& chunks, size_t* next) {
   std::vector<std::shared_ptr<Chunk>> batch;
   size_t n_tokens = 0;
-  for (; *next < chunks.size() && n_tokens < static_cast<size_t>(kBatchTokens); ++*next) {
+  for (; *next < chunks.size() && n_tokens < static_cast<size_t>(engine.batch_rows.encode); ++*next) {
     if (chunks[*next]->is_indexed) continue;
     batch.push_back(chunks[*next]);
     n_tokens += batch.back()->tokens.size();
@@ -167,11 +167,12 @@ bool index_next_chunks(Engine& engine, Stream& s, const std::vector<std::shared_
 bool encode_next_nodes(Engine& engine, Stream& s, const std::vector<NodeRef>& nodes, size_t* next) {
   std::vector<NodeRef> batch;
   size_t n_tokens = 0;
-  for (; *next < nodes.size() && n_tokens < static_cast<size_t>(kBatchTokens); ++*next) {
+  for (; *next < nodes.size(); ++*next) {
     const NodeRef& ref = nodes[*next];
     if (ref.chunk->slots[static_cast<size_t>(ref.node)].data != nullptr) continue;
-    batch.push_back(ref);
     n_tokens += static_cast<size_t>(ref.chunk->tree.span(ref.node).size());
+    if (!batch.empty() && n_tokens > static_cast<size_t>(engine.batch_rows.encode)) break;
+    batch.push_back(ref);
   }
   if (batch.empty()) return false;
   engine.compressor.encode(s, batch);

@@ -63,10 +63,10 @@ class Preparation {
   size_t next_ = 0, n_done_ = 0;
 };
 
-// Indexes the next chunks of the list that are not, up to kBatchTokens; false when none was left.
+// Indexes the next chunks of the list that are not, up to the device's batch_rows().encode; false when none was left.
 bool index_next_chunks(Engine& engine, Stream& s, const std::vector<std::shared_ptr<Chunk>>& chunks, size_t* next);
 
-// Encodes the next nodes of the list that have no slots yet, up to kBatchTokens; false when none was left.
+// Encodes the next nodes of the list that have no slots yet, up to the device's batch_rows().encode; false when none was left.
 bool encode_next_nodes(Engine& engine, Stream& s, const std::vector<NodeRef>& nodes, size_t* next);
 
 }  // namespace banyan

@@ -32,6 +32,7 @@ struct Engine {
   const std::vector<Buffer> weights;  // copies of the files' tensors, where the device cannot read those
   const TreeConfig tree;              // the adapter's, with the options' overrides
   const DType kv_dtype;
+  const BatchRows batch_rows;  // the device's
   const Decoder upper, lower;
   const KvShape kv_shape, pool_shape;  // of local caches; of whole chunks
   const KvPlace kv_place;              // of whole chunks

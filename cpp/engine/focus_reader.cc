@@ -228,7 +228,7 @@ bool FocusReader::advance(Stream& s, size_t n_generated) {
   tail_.resize(n_query_);
   tail_.insert(tail_.end(), sequence_.begin() + static_cast<std::ptrdiff_t>(n_lead_), sequence_.end());
   if (due_.empty()) choose_parts();
-  const size_t limit = n_refreshed_ < 0 ? static_cast<size_t>(kBatchTokens) : kStepRows;
+  const size_t limit = n_refreshed_ < 0 ? static_cast<size_t>(e_.batch_rows.encode) : kStepRows;
   size_t end = next_due_, n_rows = 0;
   while (end < due_.size()) {
     n_rows += tail_.size() - static_cast<size_t>(parts_[static_cast<size_t>(due_[end])].n_suffix);

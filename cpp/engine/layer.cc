@@ -20,7 +20,8 @@ Activations::Activations(Device& device, const Decoder& upper, const Decoder& lo
       turned(device),
       other(device),
       lse(device),
-      other_lse(device) {
+      other_lse(device),
+      mlp_rows(device.batch_rows().mlp) {
   const auto larger = [](int a, int b) { return static_cast<size_t>(std::max(a, b)); };
   dim_ = larger(upper.config.dim, lower.config.dim);
   kv_dim_ = larger(upper.kv_dim(), lower.kv_dim());
@@ -35,7 +36,7 @@ void Activations::reserve(int n_rows) {
   for (Buffer* b : {&x, &y, &normed, &picked}) b->reserve(row * dim_);
   for (Buffer* b : {&k, &v, &moved}) b->reserve(row * kv_dim_);
   for (Buffer* b : {&q, &mixed}) b->reserve(row * q_dim_);
-  for (Buffer* b : {&gate, &up}) b->reserve(row * ffn_dim_);
+  for (Buffer* b : {&gate, &up}) b->reserve(static_cast<size_t>(std::min(n_rows, mlp_rows)) * sizeof(float) * ffn_dim_);
   n_rows_ = n_rows;
 }
 
@@ -60,22 +61,23 @@ void Layer::project(Stream& s, float* out, const float* x, Projection plain, Pro
 
 float Layer::scale() const { return 1.0f / std::sqrt(static_cast<float>(d_.config.head_dim)); }
 
-void Layer::keys(Stream& s, Activations& a, int n) const {
+void Layer::keys(Stream& s, Activations& a, int n, int first) const {
   const ModelConfig& c = d_.config;
+  float* k = a.k.as<float>() + int64_t{first} * d_.kv_dim();
   norm(s, {a.normed.as<float>(), a.x.as<float>(), w_.attn_norm, n, c.dim, c.norm_eps});
   const Projection candidate = candidate_ == nullptr ? Projection{} : Projection{candidate_->k, candidate_->k_bias};
-  project(s, a.k.as<float>(), a.normed.as<float>(), {w_.k, w_.k_bias}, candidate, n, false);
-  norm_heads(s, a.k.as<float>(), w_.k_norm, n, c.n_kv_heads);
+  project(s, k, a.normed.as<float>(), {w_.k, w_.k_bias}, candidate, n, false);
+  norm_heads(s, k, w_.k_norm, n, c.n_kv_heads);
 }
 
-void Layer::keys_values(Stream& s, Activations& a, int n) const {
-  keys(s, a, n);
-  values(s, a, n);
+void Layer::keys_values(Stream& s, Activations& a, int n, int first) const {
+  keys(s, a, n, first);
+  values(s, a, n, first);
 }
 
-void Layer::values(Stream& s, Activations& a, int n) const {
+void Layer::values(Stream& s, Activations& a, int n, int first) const {
   const Projection candidate = candidate_ == nullptr ? Projection{} : Projection{candidate_->v, candidate_->v_bias};
-  project(s, a.v.as<float>(), a.normed.as<float>(), {w_.v, w_.v_bias}, candidate, n, false);
+  project(s, a.v.as<float>() + int64_t{first} * d_.kv_dim(), a.normed.as<float>(), {w_.v, w_.v_bias}, candidate, n, false);
 }
 
 void Layer::rotate_keys(Stream& s, float* k, const int32_t* positions, int n) const {
@@ -178,10 +180,14 @@ void Layer::injection(Stream& s, Activations& a, const CrossWeights& cross, std:
 void Layer::mlp(Stream& s, Activations& a, int n) const {
   const ModelConfig& c = d_.config;
   norm(s, {a.normed.as<float>(), a.x.as<float>(), w_.mlp_norm, n, c.dim, c.norm_eps});
-  gemm(s, {a.gate.as<float>(), a.normed.as<float>(), w_.gate, w_.gate_bias, n, false});
-  gemm(s, {a.up.as<float>(), a.normed.as<float>(), w_.up, w_.up_bias, n, false});
-  swiglu(s, {a.gate.as<float>(), a.gate.as<float>(), a.up.as<float>(), static_cast<int64_t>(n) * c.ffn_dim});
-  gemm(s, {a.x.as<float>(), a.gate.as<float>(), w_.down, w_.down_bias, n, true});
+  for (int begin = 0; begin < n; begin += a.mlp_rows) {
+    const int n_rows = std::min(a.mlp_rows, n - begin);
+    const int64_t at = int64_t{begin} * c.dim;
+    gemm(s, {a.gate.as<float>(), a.normed.as<float>() + at, w_.gate, w_.gate_bias, n_rows, false});
+    gemm(s, {a.up.as<float>(), a.normed.as<float>() + at, w_.up, w_.up_bias, n_rows, false});
+    swiglu(s, {a.gate.as<float>(), a.gate.as<float>(), a.up.as<float>(), static_cast<int64_t>(n_rows) * c.ffn_dim});
+    gemm(s, {a.x.as<float>() + at, a.gate.as<float>(), w_.down, w_.down_bias, n_rows, true});
+  }
 }
 
 }  // namespace banyan

@@ -22,9 +22,11 @@ class Activations {
   Buffer normed, picked;  // [T, D] input of the projections, and the rows of it that ask
   Buffer k, v, moved;     // [T, G, C] keys and values of the batch; keys in another order or rotation
   Buffer q, mixed;        // [T, H, C] queries; output of attention
-  Buffer gate, up;        // [T, F]
+  Buffer gate, up;        // [mlp_rows at most, F]
   // Several groups of keys: another rotation or order of the queries, one group's output, and the log-sums of all groups so far and of one.
   Buffer turned, other, lse, other_lse;
+
+  const int mlp_rows;  // that go through gate and up at a time
 
  private:
   size_t dim_, kv_dim_, q_dim_, ffn_dim_, n_heads_;
@@ -119,12 +121,12 @@ class Layer {
         candidate_(options.candidate),
         n_candidates_(options.n_candidates) {}
 
-  // a.normed = norm(a.x); a.k = its keys, with k norm, unrotated. n rows.
-  void keys(Stream& s, Activations& a, int n) const;
-  // The same, and a.v = its values.
-  void keys_values(Stream& s, Activations& a, int n) const;
-  // a.v = the values of a.normed. n rows.
-  void values(Stream& s, Activations& a, int n) const;
+  // a.normed = norm(a.x); a.k from row `first` on = its keys, with k norm, unrotated. n rows.
+  void keys(Stream& s, Activations& a, int n, int first = 0) const;
+  // The same, and so a.v = its values.
+  void keys_values(Stream& s, Activations& a, int n, int first = 0) const;
+  // a.v from row `first` on = the values of a.normed. n rows.
+  void values(Stream& s, Activations& a, int n, int first = 0) const;
   // Rotates keys [n, G, C] in place.
   void rotate_keys(Stream& s, float* k, const int32_t* positions, int n) const;
   // Queries from a.normed, attention over kv, output projection, residual. With queries.rows only those rows of a.x remain (compacted).

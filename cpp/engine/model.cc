@@ -113,6 +113,7 @@ Engine::Engine(std::unique_ptr<ModelFiles> files_in, std::unique_ptr<Device> dev
       weights(place_weights(*files, *device, options)),
       tree(with_overrides(files->tree, options)),
       kv_dtype(options.kv_dtype),
+      batch_rows(device->batch_rows()),
       upper(*device, files->upper_config, files->upper),
       lower(*device, files->lower_config, files->lower),
       kv_shape{upper.config.n_layers, upper.kv_dim(), upper.config.head_dim, kv_dtype},

@@ -8,9 +8,6 @@ namespace banyan {
 
 namespace {
 
-// Tokens of one slice of prefill: a full GEMM tile on the CPU, and short enough that other sessions' tokens get through.
-constexpr int kPrefillTokens = 256;
-
 constexpr int kUsualAnswer = 512;  // tokens
 
 std::vector<int32_t> count_from(int first, int n) {
@@ -112,7 +109,7 @@ bool CachedReader::read(Stream& s, std::span<const int32_t> ids, Pass::Read want
   if (!advance(s, n_generated)) return false;
   const int n_past = make_room(s), n_left = static_cast<int>(sequence_.size()) - n_past;
   count_cached(n_past);
-  const int n = wanted == Pass::Read::kAll ? n_left : std::min(n_left, kPrefillTokens);
+  const int n = wanted == Pass::Read::kAll ? n_left : std::min(n_left, e_.batch_rows.prefill);
   const bool is_complete = n == n_left;
   upper_.run(s, make_pass(n_past, n, is_complete ? wanted : Pass::Read::kNothing, is_step));
   cached_.insert(cached_.end(), sequence_.begin() + n_past, sequence_.begin() + n_past + n);

@@ -46,14 +46,14 @@ bool WholeChunks::step(Stream& s) {
   SeenKeys own;
   const int64_t window = e_.upper.config.sliding_window;
   size_t next = next_;
-  while (next < items_.size() && ids.size() < static_cast<size_t>(kBatchTokens)) {
+  while (next < items_.size() && ids.size() < static_cast<size_t>(e_.batch_rows.encode)) {
     const Item& item = items_[next];
     const bool is_begun = next == next_ && rows_.slab != nullptr;
     if (!is_begun && pieces.empty()) item.pool->require(items_.size() - next);
     const KvRows rows = is_begun ? rows_ : item.pool->take();
     if (!pieces.empty() && rows.slab != pieces[0].rows.slab) break;  // one slab a pass; the page is given back
     const size_t begin = is_begun ? n_read_ : 0, n = item.chunk->tokens.size();
-    const size_t end = std::min(n, begin + (static_cast<size_t>(kBatchTokens) - ids.size()));
+    const size_t end = std::min(n, begin + (static_cast<size_t>(e_.batch_rows.encode) - ids.size()));
     for (size_t t = begin; t < end; ++t) {
       const auto offset = static_cast<int32_t>(t);
       pass.positions.push_back(offset + (has_prefix ? 1 : 0));

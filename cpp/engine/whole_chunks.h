@@ -18,7 +18,7 @@ class WholeChunks {
   // Those that have their rows already are left out.
   WholeChunks(Engine& engine, KvKind kind, const std::vector<Item>& items);
 
-  // Reads the next tokens, up to kBatchTokens; false when nothing was left. A chunk gets its rows when the last of them is there. Throws kAborted,
+  // Reads the next tokens, up to the device's batch_rows().encode; false when nothing was left. A chunk gets its rows when the last of them is there. Throws kAborted,
   // kOutOfMemory, kIo; then no chunk has half of them.
   bool step(Stream& s);
   size_t n_done() const { return next_; }  // chunks
