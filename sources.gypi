@@ -14,8 +14,8 @@
     "cuda_sources": [
       "cuda/attend.cu", "cuda/attend_exact.cu", "cuda/attend_join.cu", "cuda/attend_mma.cu", "cuda/attend_split.cu", "cuda/backend.cu",
       "cuda/device.cu", "cuda/embed.cu", "cuda/gather.cu", "cuda/gemm.cu", "cuda/gemm_f32.cu", "cuda/gemm_few.cu", "cuda/gemm_mma.cu",
-      "cuda/gemm_operands.cu", "cuda/gemm_wgmma.cu", "cuda/inject.cu", "cuda/merge.cu", "cuda/norm.cu", "cuda/place.cu", "cuda/pool.cu", "cuda/rope.cu",
-      "cuda/staging.cu", "cuda/store.cu", "cuda/swiglu.cu"
+      "cuda/gemm_operands.cu", "cuda/gemm_wgmma.cu", "cuda/inject.cu", "cuda/merge.cu", "cuda/norm.cu", "cuda/place.cu", "cuda/pool.cu", "cuda/replay.cu",
+      "cuda/rope.cu", "cuda/staging.cu", "cuda/store.cu", "cuda/swiglu.cu"
     ],
     "emulate_sources": [
       "cuda/emulate/block.cc", "cuda/emulate/collective.cc", "cuda/emulate/fiber.cc", "cuda/emulate/runtime.cc"

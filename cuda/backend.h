@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "cuda/runtime.h"
 #include "device/ops.h"
@@ -27,13 +28,32 @@ class Scratch {
   // Bytes that could not be had, 0 if none; asking forgets.
   size_t missing_bytes();
 
+  // Another number whenever what take() or counters() hand out may lie elsewhere than before.
+  uint64_t generation() const { return generation_; }
+
+  // While one lives, take() and counters() give null where there is not enough, instead of growing; nothing is missing then.
+  class Held {
+   public:
+    explicit Held(Scratch& scratch) : scratch_(scratch) { scratch_.is_held_ = true, scratch_.was_short_ = false; }
+    ~Held() { scratch_.is_held_ = false; }
+    Held(const Held&) = delete;
+    Held& operator=(const Held&) = delete;
+    bool was_short() const { return scratch_.was_short_; }
+
+   private:
+    Scratch& scratch_;
+  };
+
  private:
+  bool can_grow();
   void* grow(void* memory, size_t& n_bytes, size_t wanted);
 
   cudaStream_t stream_;
   void* memory_ = nullptr;
   void* counters_ = nullptr;
   size_t n_bytes_ = 0, counter_bytes_ = 0, missing_ = 0;
+  uint64_t generation_ = 0;
+  bool is_held_ = false, was_short_ = false;
 };
 
 struct Backend {

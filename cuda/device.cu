@@ -9,6 +9,7 @@
 #include "cuda/backend.h"
 #include "cuda/failure.h"
 #include "cuda/ops.h"
+#include "cuda/replay.h"
 #include "cuda/staging.h"
 #include "device/device.h"
 
@@ -39,9 +40,9 @@ std::string title_of(int index) {
   return std::string(properties.name) + ", sm_" + std::to_string(capability_of(index));
 }
 
-bool is_exact_wanted() {
-  const char* text = std::getenv("BANYAN_CUDA_EXACT");
-  return text != nullptr && *text != '\0' && std::strcmp(text, "0") != 0;
+bool is_set(const char* variable, bool otherwise) {
+  const char* text = std::getenv(variable);
+  return text != nullptr && *text != '\0' ? std::strcmp(text, "0") != 0 : otherwise;
 }
 
 #ifdef BANYAN_EMULATE
@@ -81,11 +82,13 @@ class CudaDevice final : public Device {
     scratch_ = std::make_unique<Scratch>(stream_);
     staging_ = std::make_unique<Staging>(stream_);
     backend_ = std::make_unique<Backend>(Backend{stream_, index, attribute(cudaDevAttrMultiProcessorCount, index), capability_of(index),
-        static_cast<size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, index)), is_exact_wanted(), *scratch_});
+        static_cast<size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, index)), is_set("BANYAN_CUDA_EXACT", false), *scratch_});
+    if (is_set("BANYAN_CUDA_GRAPH", true)) replays_ = std::make_unique<Replays>(*ops(), *backend_);
   }
   ~CudaDevice() override {
     use_device(index_);
     cudaStreamSynchronize(stream_);
+    replays_.reset();
     staging_.reset();
     scratch_.reset();
     cudaStreamDestroy(stream_);
@@ -102,11 +105,12 @@ class CudaDevice final : public Device {
   }
   Stream stream() override {
     Stream stream;
-    stream.ops = backend_->is_exact ? &kExactOps : &kOps;
+    stream.ops = ops();
     stream.backend = backend_.get();
     return stream;
   }
   void* allocate(size_t n_bytes) override {
+    if (replays_) replays_->refuse_between("allocates memory");
     use_device(index_);
     void* memory = nullptr;
     const size_t wanted = std::max<size_t>(n_bytes, 1);
@@ -126,10 +130,12 @@ class CudaDevice final : public Device {
     return memory;
   }
   void release(void* memory) noexcept override {
+    if (replays_) replays_->note_between("releases memory");
     use_device(index_);
     cudaFreeAsync(memory, stream_);
   }
   void to_device(void* to, const void* from, size_t n_bytes) override {
+    if (replays_) replays_->refuse_between("copies");
     if (n_bytes == 0) return;
     use_device(index_);
     if (n_bytes <= Staging::kLargest) return staging_->to_device(to, from, n_bytes);
@@ -137,6 +143,7 @@ class CudaDevice final : public Device {
     require(cudaStreamSynchronize(stream_), "copying to it");  // `from` may be pinned by somebody, and then would be read later
   }
   void to_host(void* to, const void* from, size_t n_bytes) override {
+    if (replays_) replays_->refuse_between("copies");
     if (n_bytes == 0) return;
     use_device(index_);
     if (n_bytes <= Staging::kLargest) staging_->to_host(to, from, n_bytes);
@@ -144,6 +151,7 @@ class CudaDevice final : public Device {
     sync();
   }
   void sync() override {
+    if (replays_) replays_->refuse_between("waits");
     use_device(index_);
     const std::string refused = take_launch_error();
     if (!refused.empty()) throw Error(Code::kDeviceFailed, "The CUDA device refused a kernel (" + refused + ")");
@@ -153,14 +161,27 @@ class CudaDevice final : public Device {
                                           std::to_string(available_bytes()) + " are available");
     }
   }
+  void begin_replay(Stream& stream) override {
+    if (replays_) replays_->begin(stream);
+  }
+  void end_replay(Stream& stream) override {
+    if (replays_) replays_->end(stream);
+  }
+  void drop_replay(Stream& stream) noexcept override {
+    if (replays_) replays_->drop(stream);
+  }
+  uint64_t n_replayed() const override { return replays_ ? replays_->n_started() : 0; }
 
  private:
+  const Ops* ops() const { return backend_->is_exact ? &kExactOps : &kOps; }
+
   const int index_;
   const std::string name_;
   cudaStream_t stream_{};
   std::unique_ptr<Scratch> scratch_;
   std::unique_ptr<Staging> staging_;
   std::unique_ptr<Backend> backend_;
+  std::unique_ptr<Replays> replays_;  // null: every kernel is started for itself
 };
 
 // Why device `index` cannot be used; empty if it can.

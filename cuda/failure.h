@@ -21,4 +21,19 @@ inline void require(cudaError_t error, const char* what) {
 // The first failure that a launch itself reported since the last call, with its place; empty: none.
 std::string take_launch_error();
 
+// While one lives, it is told of the failures of this thread's launches, and nobody else: for launches whose failure has another way out.
+class LaunchErrors {
+ public:
+  LaunchErrors();
+  ~LaunchErrors();
+  LaunchErrors(const LaunchErrors&) = delete;
+  LaunchErrors& operator=(const LaunchErrors&) = delete;
+  void tell() { has_any_ = true; }
+  bool has_any() const { return has_any_; }
+
+ private:
+  LaunchErrors* before_;
+  bool has_any_ = false;
+};
+
 }  // namespace banyan::cuda

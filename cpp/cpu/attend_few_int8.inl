@@ -150,9 +150,11 @@ inline void score_int8(const WholeRows& keys, const FewAhead& ahead, const Query
   }
 }
 
-// The highest weight of kRows rows of kInt8Keys keys; row r is lane r of every four. None is negative, so that bits compare like numbers, and a NaN is the highest.
+// Of numbers none of which is negative: their bits compare like them, and a NaN is the highest.
+BANYAN_INLINE Vec higher(Vec a, Vec b) { return _mm512_castsi512_ps(_mm512_max_epu32(_mm512_castps_si512(a), _mm512_castps_si512(b))); }
+
+// The highest weight of kRows rows of kInt8Keys keys; row r is lane r of every four.
 template <int kRows> BANYAN_INLINE Vec highest_weights(const float* p) {
-  const auto higher = [](Vec a, Vec b) { return _mm512_castsi512_ps(_mm512_max_epu32(_mm512_castps_si512(a), _mm512_castps_si512(b))); };
   Vec rows[4];
   BANYAN_UNROLL
   for (int row = 0; row < 4; ++row) {

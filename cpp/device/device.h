@@ -31,6 +31,15 @@ class Device {
   virtual void to_device(void* to, const void* from, size_t n_bytes) = 0;  // behind the ops before it; `from` is free on return
   virtual void to_host(void* to, const void* from, size_t n_bytes) = 0;    // waits for the ops before it
   virtual void sync() = 0;  // waits for all ops; throws Error{kDeviceFailed} if the device failed, kOutOfMemory if an op found no working memory
+
+  // Ops issued on `stream` between the two may be put off until the end; where the same ops come again, with the same arguments and in the same order,
+  // they may be started as one. What their pointers lead to may have changed. Until the end this thread asks the device for nothing else: allocations,
+  // copies, sync() and another beginning throw kInternal there, and a release makes the end throw it. Use Replay (device/replay.h), which sees to it that
+  // every beginning has an end. A device whose ops are done when they return has nothing to put off.
+  virtual void begin_replay(Stream&) {}
+  virtual void end_replay(Stream&) {}
+  virtual void drop_replay(Stream&) noexcept {}      // instead of the end: what was put off is not run
+  virtual uint64_t n_replayed() const { return 0; }  // ends so far whose ops were started as one
 };
 
 // n_threads <= 0: one per physical core, at most 64. `variant` names a kernel variant ("scalar", "avx2", ...), empty: the best
@@ -41,7 +50,8 @@ std::unique_ptr<Device> make_cpu_device(int n_threads, const std::string& varian
 std::vector<std::string> cpu_variants_here();
 
 // Null where the build or the machine has no such CUDA device, or it is too old; cuda_obstacle says why. With the environment variable
-// BANYAN_CUDA_EXACT=1 all its arithmetic is float32, as on the CPU, without tensor cores.
+// BANYAN_CUDA_EXACT=1 all its arithmetic is float32, as on the CPU, without tensor cores; with BANYAN_CUDA_GRAPH=0 nothing is replayed: every kernel is
+// started for itself.
 std::unique_ptr<Device> make_cuda_device(int index);
 
 // Why there is none ("this build has no CUDA", "no CUDA driver is installed", ...); empty if there is.

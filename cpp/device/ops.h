@@ -3,6 +3,8 @@
 // Legend: T tokens, D model dim, K inner dim, H query heads, G kv heads, C head dim, N rows of keys or slots.
 // All activations are float32, dense and row-major; pointers are device memory. Counts may be 0 (then nothing happens). Ops cannot fail.
 // An op may return early, leaving its output undefined, once *stream.cancel is true; whoever set the flag discards the result.
+// What an op does follows from its arguments and from what they point to, and from nothing else on the host: arguments that are equal may be run again
+// as they were run before (device.h, begin_replay). Nothing that they point to lies on the host, where the device's memory is another.
 #pragma once
 
 #include <atomic>
@@ -27,10 +29,16 @@ struct Stream {
 };
 
 // out[T, D] = rows `ids` of the table; 0 <= ids[t] < table.rows.
-struct EmbedArgs { float* out; WeightView table; const int32_t* ids; int n_tokens; };
+struct EmbedArgs {
+  float* out; WeightView table; const int32_t* ids; int n_tokens;
+  bool operator==(const EmbedArgs&) const = default;
+};
 
 // out[T, D] = x / sqrt(mean(x^2) + eps) * weight. Statistics in float32 or better. out may be x. Also used per head (T*H rows of C).
-struct NormArgs { float* out; const float* x; const float* weight; int n_rows, dim; float eps; };
+struct NormArgs {
+  float* out; const float* x; const float* weight; int n_rows, dim; float eps;
+  bool operator==(const NormArgs&) const = default;
+};
 
 // out[T, rows] (+)= x[T, cols] w[rows, cols]^T + bias. bias [rows] may be null; accumulate adds to what out holds (the residual stream).
 // With weights in a block format a backend may first round x to 8 bits per block of 32, as ggml does: d = max|x| / 127 in float32, at least 2^-126,
@@ -38,13 +46,17 @@ struct NormArgs { float* out; const float* x; const float* weight; int n_rows, d
 // the blocks of d / 2 * sum|w|. On the CPU whether x is rounded depends on w only, never on T: prefill and decode agree. The CUDA backend rounds nothing
 // for up to 16 tokens (32 with block formats) and with F32 weights; beyond that both operands have 16 bits, x bf16 with BF16 weights and else f16 behind
 // a power of two per token, and sums are float32 (cuda/gemm.cu). x that is not finite makes outputs of its token that are not.
-struct GemmArgs { float* out; const float* x; WeightView w; const float* bias; int n_tokens; bool accumulate; };
+struct GemmArgs {
+  float* out; const float* x; WeightView w; const float* bias; int n_tokens; bool accumulate;
+  bool operator==(const GemmArgs&) const = default;
+};
 
 // Rotates x[T, heads, C] in place: pair (a, b) of row t turns by positions[t] * inv_freq[m], then both are multiplied by `magnitude`
 // (YaRN's attention factor; 1 otherwise). Pairs are (m, m + C/2), or (2m, 2m+1) if interleaved. Angles are computed in float64 or as exactly.
 struct RopeArgs {
   float* x; const int32_t* positions; const float* inv_freq;  // [T, heads, C], [T], [C/2]
   int n_tokens, n_heads, head_dim; float magnitude; bool is_interleaved;
+  bool operator==(const RopeArgs&) const = default;
 };
 
 // Writes x[T, G, C] into rows `rows[t]` of one side (keys or values) of a cache, converting to its dtype (round to nearest even): F32, F16 or Q8_0,
@@ -53,6 +65,7 @@ struct RopeArgs {
 struct StoreArgs {
   void* out; DType dtype; int64_t row_stride, head_stride;
   const float* x; const int32_t* rows; int n_tokens, n_heads, head_dim;
+  bool operator==(const StoreArgs&) const = default;
 };
 
 // Copies rows of keys or values from many places into one side of a cache of the same dtype (F32, F16 or Q8_0); rows [G, C] lie dense in both. With
@@ -62,6 +75,7 @@ struct PlacedRows { const void* from; int32_t row, n_rows, position; };  // rows
 struct PlaceArgs {
   void* out; DType dtype; const PlacedRows* pieces; int n_pieces; const float* inv_freq;  // pieces in device memory; [C/2] or null
   int n_heads, head_dim; bool is_interleaved;
+  bool operator==(const PlaceArgs&) const = default;
 };
 
 // out[t, h] = softmax(scale * q[t, h] . k[n, g]) v[n, g] over kv_begin[t] <= n < kv_end[t]; g = h / (H / G). An empty range gives zeros.
@@ -75,6 +89,7 @@ struct AttendArgs {
   const int32_t* kv_begin; const int32_t* kv_end;  // [T]
   int n_tokens, n_heads, n_kv_heads, head_dim; float scale;
   float* lse = nullptr;                            // [T, H]
+  bool operator==(const AttendArgs&) const = default;
 };
 
 // Self-injection: attention of every token over all n_slots slots of the memory, no mask (SharedLLM 2410.19318, cross attention).
@@ -82,6 +97,7 @@ struct AttendArgs {
 struct InjectArgs {
   float* out; const float* q; KvView kv;
   int n_slots, n_tokens, n_heads, n_kv_heads, head_dim; float scale;
+  bool operator==(const InjectArgs&) const = default;
 };
 
 // Attention over two sets of keys from the attention over each: out = (a e^u + b e^v) / (e^u + e^v) with u = a_power * a_lse + a_bias, v = b_lse, per row.
@@ -92,16 +108,26 @@ struct MergeArgs {
   float* out; float* lse;                   // [n_rows, dim], [n_rows]
   const float* a; const float* a_lse; const float* b; const float* b_lse;
   int n_rows, dim; float a_power; float a_bias = 0;
+  bool operator==(const MergeArgs&) const = default;
 };
 
 // out[i, dim] = float(x[rows[i], dim]); x is F32, F16, BF16 or Q8_0 with `dim` elements a row, in Q8_0 a multiple of 32.
-struct GatherArgs { float* out; const void* x; DType dtype; const int32_t* rows; int n_rows; int64_t dim; };
+struct GatherArgs {
+  float* out; const void* x; DType dtype; const int32_t* rows; int n_rows; int64_t dim;
+  bool operator==(const GatherArgs&) const = default;
+};
 
 // out[i, dim] = mean of the rows begin[i] <= r < end[i] of x[., dim]; ranges are not empty. Sums in float32, in row order.
-struct PoolArgs { float* out; const float* x; const int32_t* begin; const int32_t* end; int n_groups; int64_t dim; };
+struct PoolArgs {
+  float* out; const float* x; const int32_t* begin; const int32_t* end; int n_groups; int64_t dim;
+  bool operator==(const PoolArgs&) const = default;
+};
 
 // out[n] = silu(gate[n]) * up[n]; out may be gate.
-struct SwigluArgs { float* out; const float* gate; const float* up; int64_t n; };
+struct SwigluArgs {
+  float* out; const float* gate; const float* up; int64_t n;
+  bool operator==(const SwigluArgs&) const = default;
+};
 
 struct Ops {
   const char* name;  // "scalar", "avx2", ...

@@ -124,7 +124,6 @@ void Layer::attention(Stream& s, Activations& a, const GroupedQueries& queries) 
   const ModelConfig& c = d_.config;
   const int n = queries.n, heads = c.n_heads;
   const auto q_dim = static_cast<size_t>(d_.q_dim());
-  a.reserve_groups();
   ask(s, a, queries.rows, n);
   const KeyGroup* own_turn = nullptr;  // the one group whose queries turn otherwise
   for (const KeyGroup& group : queries.groups) {

@@ -131,7 +131,7 @@ class Layer {
   void rotate_keys(Stream& s, float* k, const int32_t* positions, int n) const;
   // Queries from a.normed, attention over kv, output projection, residual. With queries.rows only those rows of a.x remain (compacted).
   void attention(Stream& s, Activations& a, const KvView& kv, const Queries& queries) const;
-  // The same over several groups of keys.
+  // The same over several groups of keys; a.reserve_groups() comes before.
   void attention(Stream& s, Activations& a, const GroupedQueries& queries) const;
   // a.q = the cross-attention's queries of a.x, unrotated. n rows.
   void cross_queries(Stream& s, Activations& a, const CrossWeights& cross, int n) const;

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 #include "engine/cache.h"
@@ -50,7 +51,9 @@ class Reader {
   // What a token sees depends on local tokens behind it too (FocusLLM's query holds all of them): generated ones must be read one by one.
   virtual bool reads_ahead() const { return false; }
   // The wanted logits [n, V]; n is 1 for kLast, else all rows the last slice read.
-  std::vector<float> logits(Stream& s) { return upper_.logits(s, n_logits_); }
+  std::vector<float> logits(Stream& s) {
+    return wait([&] { return upper_.logits(s, n_logits_); });
+  }
   // Forgets what was computed of local tokens.
   virtual void forget() = 0;
   // What a conformance run compares beyond logits, after `n_steps` reads of one run.
@@ -64,6 +67,15 @@ class Reader {
  protected:
   void report(const char* phase, uint64_t done, uint64_t total) const {
     if (question_.on_phase && total > 0) question_.on_phase(phase, done, total);
+  }
+  // What waits for a pass. A device tells there that it failed in it: then what read() counted as computed is not.
+  template <class Body> std::invoke_result_t<Body> wait(Body&& body) {
+    try {
+      return body();
+    } catch (const Error& error) {
+      if (error.code != Code::kAborted) forget();
+      throw;
+    }
   }
   // Every chunk as one opened node, in order (methods that read all of them).
   void open_all(int slots_per_chunk);

@@ -113,7 +113,7 @@ class GenerateJob : public SessionJob {
 
   bool read(Stream& s, bool is_step, double& ms) {
     const Stopwatch watch(ms);
-    return reader().read(s, ids_, Pass::Read::kLast, is_step);
+    return reader().read(s, ids_, request_.max_tokens == 0 ? Pass::Read::kNothing : Pass::Read::kLast, is_step);
   }
 
   // Samples the next token; true at the end of the run.

@@ -3,9 +3,15 @@
 #include <algorithm>
 #include <numeric>
 
+#include "device/replay.h"
+
 namespace banyan {
 
 namespace {
+
+// Passes of so few rows are steps of decoding, alone or shared: the same ops come again with each token, and their kernels are so short that starting them
+// one by one would cost more than some of them take. As many rows as the CUDA backend multiplies in the kernels made for few.
+constexpr int kReplayedRows = 32;
 
 std::vector<int32_t> count_up(int n) {
   std::vector<int32_t> numbers(static_cast<size_t>(n));
@@ -48,9 +54,12 @@ struct Upper::Plan {
     place = table.add(inverse);
     for (const SeenKeys& seen : pass.seen)
       groups.push_back({table.add(seen.begin), table.add(seen.end), table.add(seen.positions), count_pairs(seen)});
+    is_simple = pass.seen.size() == 1 && static_cast<int>(pass.seen[0].begin.size()) == n && pass.seen[0].temperature == 1 &&
+                pass.seen[0].positions.empty() && pass.order.empty() && pass.asked == nullptr;
     table.upload();
   }
   const int n;
+  bool is_simple;  // one group of keys for all rows, which need nothing but its attention
   size_t ids, positions, rows, identity, cross, cross_fast, candidate_rows, order, place;
   std::vector<Group> groups;
   int64_t n_slots = 0;  // of all memories
@@ -60,10 +69,8 @@ struct Upper::Plan {
 void Upper::attend_to(Stream& s, const Layer& layer, const Pass& pass, const Plan& plan, int index, bool is_last_row_only) {
   Activations& a = e_.activations;
   const int last = plan.n - 1, skipped = is_last_row_only ? last : 0;
-  const bool is_simple = pass.seen.size() == 1 && static_cast<int>(pass.seen[0].begin.size()) == plan.n && pass.seen[0].temperature == 1 &&
-                         pass.order.empty() && pass.asked == nullptr;
   const int32_t* rows = is_last_row_only && plan.n > 1 ? indices_.at(plan.identity) + last : nullptr;
-  if (is_simple && pass.seen[0].positions.empty()) {
+  if (plan.is_simple) {
     const SeenKeys& seen = pass.seen[0];
     const uint64_t n_pairs = is_last_row_only ? static_cast<uint64_t>(seen.end.back() - seen.begin.back()) : plan.groups[0].n_pairs;
     layer.attention(s, a, seen.kv(index),
@@ -119,12 +126,14 @@ void Upper::run(Stream& s, const Pass& pass) {
   const bool is_injected = plan.n_slots > 0;
   const int n = plan.n;
   a.reserve(n);
+  if (!plan.is_simple) a.reserve_groups();
   const float* cross_freq = is_injected ? cross_frequencies(pass) : nullptr;
   const auto put = [&](const KvView& to, const int32_t* rows, const float* k, const float* v, int count) {
     store(s, {to.k, to.dtype, to.row_stride, to.head_stride, k, rows, count, c.n_kv_heads, c.head_dim});
     store(s, {to.v, to.dtype, to.row_stride, to.head_stride, v, rows, count, c.n_kv_heads, c.head_dim});
   };
 
+  Replay replay(n <= kReplayedRows ? e_.device.get() : nullptr, s);
   embed(s, {a.x.as<float>(), e_.upper.weights.embedding, indices_.at(plan.ids), n});
   for (int i = 0; i < c.n_layers; ++i) {
     const CandidateWeights* candidate = pass.n_candidates > 0 ? &e_.files->candidates[static_cast<size_t>(i)] : nullptr;
@@ -166,7 +175,8 @@ void Upper::run(Stream& s, const Pass& pass) {
     layer.mlp(s, a, n_rows);
     check_cancelled(s);
   }
-  e_.device->sync();
+  replay.end();
+  if (pass.read == Pass::Read::kNothing) e_.device->sync();  // else logits() waits, and until then the device need not
   check_cancelled(s);
 }
 
@@ -175,8 +185,10 @@ std::vector<float> Upper::logits(Stream& s, int n) {
   Activations& a = e_.activations;
   const int64_t count = int64_t{n} * c.vocab_size;
   logits_.reserve(static_cast<size_t>(count) * sizeof(float));
+  Replay replay(n <= kReplayedRows ? e_.device.get() : nullptr, s);
   norm(s, {a.normed.as<float>(), a.x.as<float>(), e_.upper.weights.final_norm, n, c.dim, c.norm_eps});
   gemm(s, {logits_.as<float>(), a.normed.as<float>(), e_.upper.weights.head, nullptr, n, false});
+  replay.end();
   return to_host(s, logits_, count);
 }
 

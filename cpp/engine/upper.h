@@ -15,7 +15,8 @@ class Upper {
   explicit Upper(Engine& engine)
       : e_(engine), indices_(*engine.device), picked_(*engine.device), logits_(*engine.device), step_freq_(*engine.device) {}
 
-  // Runs a pass; what it was to read remains in the activations until the next one. Throws kAborted, kOutOfMemory.
+  // Runs a pass; what it was to read remains in the activations until the next one. Throws kAborted, kOutOfMemory. If something is read, a failure of the
+  // device may be told by logits() instead, which waits for both.
   void run(Stream& s, const Pass& pass);
 
   // Logits [n, V] of the rows the last run() left, on the host; n is 1 for kLast.

@@ -23,6 +23,7 @@ struct WeightView {
   int64_t rows = 0;
   int64_t cols = 0;
   explicit operator bool() const { return data != nullptr; }
+  bool operator==(const WeightView&) const = default;
 };
 
 // Keys and values of one layer: row r, head g starts at element r * row_stride + g * head_stride; C elements are contiguous.
@@ -33,6 +34,7 @@ struct KvView {
   DType dtype = DType::kF32;  // kF32, kF16 or kQ8_0
   int64_t row_stride = 0;
   int64_t head_stride = 0;
+  bool operator==(const KvView&) const = default;
 };
 
 }  // namespace banyan

@@ -52,7 +52,7 @@ struct Machine {
   SharedArena arena;
   void* scheduler = nullptr;  // its stack pointer while a fiber runs
   Shape shape{};
-  Body body{};
+  const Body* body = nullptr;
   uint64_t block_serial = 0;
   std::unordered_map<const void*, uint64_t> shared_seen;  // static shared memory: the block it was filled for
   Where barrier_where;
@@ -86,7 +86,7 @@ std::string text_of(const uint3& at) {
 
 void thread_entry() {
   Machine& m = machine();
-  m.body.call(m.body.context);
+  (*m.body)();
   Thread* self = current;
   Warp& warp = m.warps[static_cast<size_t>(self->warp)];
   warp.ready &= ~(1u << self->lane);
@@ -288,7 +288,7 @@ const char* run_grid(const Shape& shape, const Body& body) {
     return m.failure.c_str();
   }
   m.shape = shape;
-  m.body = body;
+  m.body = &body;
   while (m.stacks.size() < n_threads) m.stacks.push_back(std::make_unique<Stack>());
   m.threads.resize(n_threads);
   m.warps.resize(n_threads / kWarp);

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <source_location>
 #include <vector>
 
@@ -67,11 +68,10 @@ struct Shape {
   Where where;
 };
 
-// Runs a kernel: `body` is called once per thread. Returns an empty string or what went wrong.
-struct Body {
-  void (*call)(const void* context);
-  const void* context;
-};
+// A kernel with its arguments, which it owns; called once per thread.
+using Body = std::function<void()>;
+
+// Returns an empty string or what went wrong.
 const char* run_grid(const Shape& shape, const Body& body);
 
 }  // namespace banyan::emulate

@@ -9,12 +9,26 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
-struct EmulatedStream {};
+struct EmulatedGraph {
+  struct Launch {
+    banyan::emulate::Shape shape;
+    banyan::emulate::Body body;
+  };
+  std::vector<Launch> launches;
+};
+struct EmulatedGraphExec : EmulatedGraph {};
+struct EmulatedStream {
+  std::unique_ptr<EmulatedGraph> captured;  // null: it does not capture
+  bool is_sound = true;                     // what it captured
+};
 struct EmulatedEvent {};
 
 namespace banyan::emulate {
@@ -22,6 +36,7 @@ namespace {
 
 constexpr size_t kAlignment = 64;  // less than a real device's 256, so that the end lies near the guard page
 constexpr size_t kDefaultMiB = 16 * 1024;
+constexpr size_t kRetired = 64;  // so many of the latest released allocations' addresses belong to nobody: who still uses one is seen
 
 struct Allocation {
   size_t n_bytes;  // what was asked for
@@ -33,6 +48,7 @@ struct Device {
   std::mutex mutex;  // one launch or copy at a time
   std::map<const char*, Allocation> by_start;
   size_t used = 0;
+  std::deque<Allocation> retired;         // the oldest first
   std::vector<const Allocation*> opened;  // by the kernel that runs
   std::string failure;                    // of a launch
 };
@@ -70,6 +86,17 @@ const Allocation* pages_of(const void* at) {
     if (at >= allocation.pages && at < allocation.pages + allocation.page_bytes) return &allocation;
   }
   return nullptr;
+}
+
+// Gives the memory back and keeps the addresses for a while.
+void retire(const Allocation& allocation) {
+  const size_t n_bytes = allocation.page_bytes + page_size();
+  mmap(allocation.pages, n_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+  std::deque<Allocation>& retired = device().retired;
+  retired.push_back(allocation);
+  if (retired.size() <= kRetired) return;
+  munmap(retired.front().pages, retired.front().page_bytes + page_size());
+  retired.pop_front();
 }
 
 void protect(const Allocation& allocation, int how) { mprotect(allocation.pages, allocation.page_bytes, how); }
@@ -112,9 +139,25 @@ void watch_faults() {
   (void)is_watching;
 }
 
+thread_local EmulatedStream* capturing = nullptr;  // the stream that captures for this thread
+
+// What a thread may not do while it captures; the capture ends in failure if it does. The default stream never captures.
+bool is_forbidden() {
+  if (capturing == nullptr) return false;
+  capturing->is_sound = false;
+  return true;
+}
+bool is_forbidden_in(EmulatedStream* stream) {
+  if (stream == nullptr || stream->captured == nullptr) return false;
+  stream->is_sound = false;
+  return true;
+}
+
 cudaError_t state() { return device().failure.empty() ? cudaSuccess : cudaErrorLaunchFailure; }
 
 }  // namespace
+
+namespace {
 
 void run_kernel(const Shape& shape, const Body& body) {
   Device& d = device();
@@ -126,6 +169,13 @@ void run_kernel(const Shape& shape, const Body& body) {
   for (const Allocation* allocation : d.opened) protect(*allocation, PROT_NONE);
   d.opened.clear();
   if (!d.failure.empty()) std::fprintf(stderr, "emulated device: %s\n", d.failure.c_str());
+}
+
+}  // namespace
+
+void launch(cudaStream_t stream, const Shape& shape, Body body) {
+  if (stream != nullptr && stream->captured != nullptr) stream->captured->launches.push_back({shape, std::move(body)});
+  else run_kernel(shape, body);
 }
 
 void forget_failure() { device().failure.clear(); }
@@ -142,8 +192,12 @@ const char* cudaGetErrorName(cudaError_t error) {
     case cudaErrorInsufficientDriver: return "cudaErrorInsufficientDriver";
     case cudaErrorNoDevice: return "cudaErrorNoDevice";
     case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
+    case cudaErrorIllegalState: return "cudaErrorIllegalState";
     case cudaErrorNotReady: return "cudaErrorNotReady";
     case cudaErrorLaunchFailure: return "cudaErrorLaunchFailure";
+    case cudaErrorNotSupported: return "cudaErrorNotSupported";
+    case cudaErrorStreamCaptureUnsupported: return "cudaErrorStreamCaptureUnsupported";
+    case cudaErrorStreamCaptureInvalidated: return "cudaErrorStreamCaptureInvalidated";
   }
   return "cudaErrorUnknown";
 }
@@ -182,14 +236,15 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
 }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) { return *stream = new EmulatedStream, cudaSuccess; }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) { return delete stream, cudaSuccess; }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return state(); }
-cudaError_t cudaDeviceSynchronize() { return state(); }
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) { return is_forbidden_in(stream) ? cudaErrorStreamCaptureUnsupported : state(); }
+cudaError_t cudaDeviceSynchronize() { return is_forbidden() ? cudaErrorStreamCaptureUnsupported : state(); }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) { return *event = new EmulatedEvent, cudaSuccess; }
 cudaError_t cudaEventDestroy(cudaEvent_t event) { return delete event, cudaSuccess; }
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return state(); }
+cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t stream) { return is_forbidden_in(stream) ? cudaErrorStreamCaptureUnsupported : state(); }
 cudaError_t cudaEventSynchronize(cudaEvent_t) { return state(); }
 
-cudaError_t cudaMalloc(void** memory, size_t n_bytes) {
+cudaError_t cudaMallocAsync(void** memory, size_t n_bytes, cudaStream_t stream) {
+  if (is_forbidden_in(stream)) return cudaErrorStreamCaptureUnsupported;
   Device& d = device();
   const std::lock_guard lock(d.mutex);
   watch_faults();
@@ -207,7 +262,8 @@ cudaError_t cudaMalloc(void** memory, size_t n_bytes) {
   return cudaSuccess;
 }
 
-cudaError_t cudaFree(void* memory) {
+cudaError_t cudaFreeAsync(void* memory, cudaStream_t stream) {
+  if (is_forbidden_in(stream)) return cudaErrorStreamCaptureUnsupported;
   if (memory == nullptr) return cudaSuccess;
   Device& d = device();
   const std::lock_guard lock(d.mutex);
@@ -221,20 +277,27 @@ cudaError_t cudaFree(void* memory) {
   for (const char* at = found->first + allocation.n_bytes; at < allocation.pages + allocation.page_bytes; ++at) is_sound = is_sound && *at == '\xFF';
   if (!is_sound) d.failure = "a kernel wrote behind an allocation of " + std::to_string(allocation.n_bytes) + " bytes";
   if (!is_sound) std::fprintf(stderr, "emulated device: %s\n", d.failure.c_str());
-  munmap(allocation.pages, allocation.page_bytes + page_size());
+  retire(allocation);
   d.by_start.erase(found);
   return state();
 }
 
-cudaError_t cudaMallocAsync(void** memory, size_t n_bytes, cudaStream_t) { return cudaMalloc(memory, n_bytes); }
-cudaError_t cudaFreeAsync(void* memory, cudaStream_t) { return cudaFree(memory); }
+cudaError_t cudaMalloc(void** memory, size_t n_bytes) {
+  return is_forbidden() ? cudaErrorStreamCaptureUnsupported : cudaMallocAsync(memory, n_bytes, {});
+}
+cudaError_t cudaFree(void* memory) { return is_forbidden() ? cudaErrorStreamCaptureUnsupported : cudaFreeAsync(memory, {}); }
 cudaError_t cudaMallocHost(void** memory, size_t n_bytes) {
+  if (is_forbidden()) return cudaErrorStreamCaptureUnsupported;
   *memory = std::malloc(n_bytes);
   return *memory != nullptr ? cudaSuccess : cudaErrorMemoryAllocation;
 }
-cudaError_t cudaFreeHost(void* memory) { return std::free(memory), cudaSuccess; }
+cudaError_t cudaFreeHost(void* memory) {
+  if (is_forbidden()) return cudaErrorStreamCaptureUnsupported;
+  return std::free(memory), cudaSuccess;
+}
 
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t n_bytes, cudaMemcpyKind kind, cudaStream_t) {
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t n_bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+  if (is_forbidden_in(stream)) return cudaErrorStreamCaptureUnsupported;
   if (n_bytes == 0) return state();
   const std::lock_guard lock(device().mutex);
   if (state() != cudaSuccess) return state();
@@ -251,7 +314,8 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t n_bytes, cudaMemc
   return cudaSuccess;
 }
 
-cudaError_t cudaMemsetAsync(void* to, int byte, size_t n_bytes, cudaStream_t) {
+cudaError_t cudaMemsetAsync(void* to, int byte, size_t n_bytes, cudaStream_t stream) {
+  if (is_forbidden_in(stream)) return cudaErrorStreamCaptureUnsupported;
   if (n_bytes == 0) return state();
   const std::lock_guard lock(device().mutex);
   const Allocation* target = owner_of(to, n_bytes);
@@ -261,3 +325,35 @@ cudaError_t cudaMemsetAsync(void* to, int byte, size_t n_bytes, cudaStream_t) {
   protect(*target, PROT_NONE);
   return state();
 }
+
+// The environment variable BANYAN_EMULATED_GRAPHS says how many kernels a graph may have; 0: there are no graphs.
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
+  if (mode != cudaStreamCaptureModeThreadLocal || setting("BANYAN_EMULATED_GRAPHS", 1) == 0) return cudaErrorNotSupported;
+  if (stream == nullptr) return cudaErrorStreamCaptureUnsupported;
+  if (stream->captured != nullptr || capturing != nullptr) return cudaErrorIllegalState;
+  stream->captured = std::make_unique<EmulatedGraph>();
+  stream->is_sound = true;
+  capturing = stream;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  *graph = nullptr;
+  if (stream == nullptr || stream->captured == nullptr || stream != capturing) return cudaErrorIllegalState;
+  capturing = nullptr;
+  const std::unique_ptr<EmulatedGraph> captured = std::move(stream->captured);
+  if (!stream->is_sound) return cudaErrorStreamCaptureInvalidated;
+  *graph = new EmulatedGraph(std::move(*captured));
+  return cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* made, cudaGraph_t graph, unsigned long long) {
+  if (graph->launches.size() > static_cast<size_t>(setting("BANYAN_EMULATED_GRAPHS", 1 << 20))) return cudaErrorMemoryAllocation;
+  *made = new EmulatedGraphExec{*graph};
+  return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
+  if (is_forbidden_in(stream)) return cudaErrorStreamCaptureUnsupported;
+  for (const EmulatedGraph::Launch& each : graph->launches) launch(stream, each.shape, each.body);
+  return state();
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) { return delete graph, cudaSuccess; }
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) { return delete graph, cudaSuccess; }

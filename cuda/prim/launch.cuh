@@ -21,18 +21,9 @@ struct LaunchShape {
 
 #ifdef BANYAN_EMULATE
 
-template <class... P, class... A> void launch(const LaunchShape& shape, cudaStream_t, void (*kernel)(P...), A&&... args) {
-  struct Call {
-    void (*kernel)(P...);
-    std::tuple<P...> args;
-  };
-  const Call call{kernel, std::tuple<P...>(std::forward<A>(args)...)};
-  const emulate::Body body{[](const void* context) {
-                             const Call& call = *static_cast<const Call*>(context);
-                             std::apply(call.kernel, call.args);
-                           },
-      &call};
-  emulate::run_kernel({shape.grid, shape.block, shape.shared_bytes, shape.where}, body);
+template <class... P, class... A> void launch(const LaunchShape& shape, cudaStream_t stream, void (*kernel)(P...), A&&... args) {
+  emulate::launch(stream, {shape.grid, shape.block, shape.shared_bytes, shape.where},
+      [kernel, values = std::tuple<P...>(std::forward<A>(args)...)] { std::apply(kernel, values); });
 }
 
 #else

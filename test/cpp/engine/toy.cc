@@ -275,8 +275,8 @@ std::shared_ptr<Model> load_toy(const Toy& toy, Layout layout, DType kv_dtype) {
   return Model::load(toy_options(write_toy(toy, directory.path(), layout), kv_dtype));
 }
 
-std::shared_ptr<Engine> make_engine(const Toy& toy, DType kv_dtype) {
-  return std::make_shared<Engine>(std::make_unique<ToyFiles>(toy), make_test_device(), toy_options({}, kv_dtype));
+std::shared_ptr<Engine> make_engine(const Toy& toy, DType kv_dtype, std::unique_ptr<Device> device) {
+  return std::make_shared<Engine>(std::make_unique<ToyFiles>(toy), std::move(device), toy_options({}, kv_dtype));
 }
 
 std::string read_bytes(const std::string& path) {

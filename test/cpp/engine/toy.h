@@ -123,7 +123,7 @@ LoadOptions toy_options(const LoadPaths& paths, DType kv_dtype = DType::kF32);
 std::shared_ptr<Model> load_toy(const Toy& toy, Layout layout = Layout::kAdapter, DType kv_dtype = DType::kF32);
 
 // An engine around the model in memory, without files; the toy must outlive it.
-std::shared_ptr<Engine> make_engine(const Toy& toy, DType kv_dtype = DType::kF32);
+std::shared_ptr<Engine> make_engine(const Toy& toy, DType kv_dtype = DType::kF32, std::unique_ptr<Device> device = make_test_device());
 
 std::string read_bytes(const std::string& path);
 void write_bytes(const std::string& path, const std::string& bytes);

@@ -189,5 +189,6 @@ Tally decode_suite();
 Tally threads_suite();
 Tally device_suite();
 Tally emulate_suite();  // where the device is emulated
+Tally replay_suite();   // where there is a CUDA backend
 
 }  // namespace banyan::test

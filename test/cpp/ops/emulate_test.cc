@@ -165,6 +165,48 @@ void check_mistakes(const std::function<void(bool, const char*)>& expect) {
   expect(std::isnan(out[0]) && std::isnan(out[63]), "shared memory that nobody wrote");
 }
 
+__global__ void add_to_each(float* x, float by) { x[threadIdx.x] += by; }
+
+// What is captured runs when the graph is launched and not before, with the arguments it had then.
+void check_graphs(const std::function<void(bool, const char*)>& expect) {
+  const Array<float> x(std::vector<float>(32, 1.0f));
+  cudaStream_t stream{}, other{};
+  cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+  cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking);
+  cudaGraph_t graph{};
+  cudaGraphExec_t made{};
+  const auto begins = [&stream] { return cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess; };
+  const auto ends = [&](cudaError_t how) { return cudaStreamEndCapture(stream, &graph) == how && (graph != nullptr) == (how == cudaSuccess); };
+  expect(begins() && !begins(), "a stream captures once");
+  float by = 2.0f;
+  launch({1, 32}, stream, add_to_each, x.data(), by);
+  by = 100.0f;
+  launch({1, 32}, other, add_to_each, x.data(), 10.0f);
+  expect(x.values()[0] == 11.0f, "other streams go on, what is captured waits");
+  expect(ends(cudaSuccess) && cudaGraphInstantiate(&made, graph, 0) == cudaSuccess && cudaGraphDestroy(graph) == cudaSuccess, "a graph");
+  expect(cudaGraphLaunch(made, stream) == cudaSuccess && cudaGraphLaunch(made, stream) == cudaSuccess && x.values()[31] == 15.0f, "its launches");
+  cudaGraphExecDestroy(made);
+  expect(ends(cudaErrorIllegalState), "no end without a beginning");
+  // What must not happen meanwhile fails, and spoils what was captured.
+  const std::vector<std::function<cudaError_t()>> forbidden{[&] { return cudaStreamSynchronize(stream); }, [] { return cudaDeviceSynchronize(); },
+      [&] { return cudaMemsetAsync(x.data(), 0, 4, stream); }, [&] { return cudaFreeAsync(x.data(), stream); }, [&] { return cudaFree(x.data()); },
+      [&] {
+        void* memory = nullptr;
+        return cudaMallocAsync(&memory, 8, stream);
+      },
+      [] {
+        void* memory = nullptr;
+        return cudaMalloc(&memory, 8);
+      }};
+  for (const auto& call : forbidden) {
+    expect(begins() && call() == cudaErrorStreamCaptureUnsupported && ends(cudaErrorStreamCaptureInvalidated), "a call that no capture survives");
+  }
+  expect(begins() && cudaStreamSynchronize(other) == cudaSuccess && ends(cudaSuccess), "other streams may be waited for");
+  cudaGraphDestroy(graph);
+  cudaStreamDestroy(stream);
+  cudaStreamDestroy(other);
+}
+
 // Runs `body` in a process of its own; true if it dies of a bad access.
 bool faults(const std::function<void()>& body) {
   std::fflush(stdout);
@@ -188,6 +230,7 @@ Tally emulate_suite() {
     if (!is_right) std::printf("  FAILED: %s\n", what);
   };
   check_products(expect);
+  check_graphs(expect);
   std::fflush(stderr);
   check_mistakes(expect);
   for (const Mistake mistake : {Mistake::kPastShared, Mistake::kPastMemory}) {

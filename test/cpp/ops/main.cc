@@ -26,6 +26,9 @@ constexpr NamedOnce kOnce[] = {
 #ifdef BANYAN_EMULATE
     {"emulate", emulate_suite},
 #endif
+#ifdef BANYAN_TEST_CUDA
+    {"replay", replay_suite},
+#endif
     {"threads", threads_suite}, {"device", device_suite}, {"decode", decode_suite}};
 
 bool is_wanted(const char* name, int n_args, char** args) {
@@ -50,7 +53,8 @@ int main(int n_args, char** args) {
     total.failed += tally.failed;
   };
   for (const NamedOnce& once : kOnce) {
-    if ((is_cuda_only && once.suite != device_suite) || !is_wanted(once.name, n_args, args)) continue;
+    const bool has_cuda = once.suite == device_suite || std::strcmp(once.name, "replay") == 0;
+    if ((is_cuda_only && !has_cuda) || !is_wanted(once.name, n_args, args)) continue;
     const Tally tally = once.suite();
     std::printf("%-10s %-10s %6d passed %4d failed\n", once.name, "", tally.passed, tally.failed);
     count(tally);
