@@ -6,11 +6,13 @@
 // variant too, in pairs.
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
 #include <functional>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -382,6 +384,32 @@ void bench_rows(Machine& machine) {
   print("swiglu 512 x 8192", 12.0 * kTokens * kInner, [&](int) { swiglu(machine.stream, {out.data(), x.data(), up.data(), int64_t{kTokens} * kInner}); });
 }
 
+// The next token of a large vocabulary, as users mostly choose it; bytes of the logits.
+void bench_sample(Machine& machine) {
+  constexpr int kVocab = 128256;
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  struct Way { const char* name; SampleRow row; };
+  constexpr Way kWays[] = {
+      {"sample greedy", {kInfinity, -kInfinity, 1, 0, 0, 0, 0}},
+      {"sample temperature 0.7", {1 / 0.7f, -kInfinity, 1, 0, 0.99, 0, 0}},
+      {"sample top-p 0.95", {1 / 0.7f, -kInfinity, 0.95f, 0, 0.99, 0, 0}},
+      {"sample top-k 40 top-p 0.95", {1 / 0.7f, -kInfinity, 0.95f, 40, 0.99, 0, 0}},
+  };
+  Random random(1);
+  std::vector<float> logits = random.floats(kVocab);
+  for (float& logit : logits) {  // about normal, with a tail: the few likely tokens
+    for (int i = 0; i < 5; ++i) logit += random.uniform();
+    if (random.below(2000) == 0) logit += 8 * std::fabs(random.uniform());
+    logit *= 2;
+  }
+  int32_t id;
+  for (const Way& way : kWays) {
+    const std::string line = std::string(way.name) + " of " + std::to_string(kVocab);
+    if (!machine.wants(line)) continue;
+    machine.print_gbytes(line, sizeof(float) * kVocab, measure([&](int) { sample(machine.stream, {&id, logits.data(), &way.row, nullptr, 1, kVocab}); }));
+  }
+}
+
 }  // namespace
 
 int main(int n_args, char** args) {
@@ -405,4 +433,5 @@ int main(int n_args, char** args) {
   bench_attend(machine);
   bench_inject(machine);
   bench_rows(machine);
+  bench_sample(machine);
 }

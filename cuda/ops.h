@@ -17,5 +17,6 @@ void merge(Stream& stream, const MergeArgs& args);
 void gather(Stream& stream, const GatherArgs& args);
 void pool(Stream& stream, const PoolArgs& args);
 void swiglu(Stream& stream, const SwigluArgs& args);
+void sample(Stream& stream, const SampleArgs& args);
 
 }  // namespace banyan::cuda

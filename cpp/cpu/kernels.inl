@@ -21,5 +21,6 @@
 #include "cpu/gather.inl"
 #include "cpu/pool.inl"
 #include "cpu/swiglu.inl"
+#include "cpu/sample.inl"
 
-constexpr Ops kOps = {kVariant, embed, norm, gemm, rope, store, place, attend, inject, merge, gather, pool, swiglu};
+constexpr Ops kOps = {kVariant, embed, norm, gemm, rope, store, place, attend, inject, merge, gather, pool, swiglu, sample};

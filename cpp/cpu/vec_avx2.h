@@ -24,6 +24,7 @@ BANYAN_INLINE Vec div(Vec a, Vec b) { return _mm256_div_ps(a, b); }
 BANYAN_INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }    // a * b + c
 BANYAN_INLINE Vec fnma(Vec a, Vec b, Vec c) { return _mm256_fnmadd_ps(a, b, c); }  // c - a * b
 BANYAN_INLINE Vec max(Vec a, Vec b) { return _mm256_max_ps(a, b); }                // b if either is NaN
+BANYAN_INLINE Vec max_number(Vec a, Vec b) { return max(a, b); }                   // b where a is NaN
 BANYAN_INLINE Vec min(Vec a, Vec b) { return _mm256_min_ps(a, b); }
 BANYAN_INLINE float reduce_add(Vec a) {
   __m128 x = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));

@@ -21,6 +21,7 @@ BANYAN_INLINE Vec div(Vec a, Vec b) { return _mm512_div_ps(a, b); }
 BANYAN_INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }    // a * b + c
 BANYAN_INLINE Vec fnma(Vec a, Vec b, Vec c) { return _mm512_fnmadd_ps(a, b, c); }  // c - a * b
 BANYAN_INLINE Vec max(Vec a, Vec b) { return _mm512_max_ps(a, b); }                // b if either is NaN
+BANYAN_INLINE Vec max_number(Vec a, Vec b) { return max(a, b); }                   // b where a is NaN
 BANYAN_INLINE Vec min(Vec a, Vec b) { return _mm512_min_ps(a, b); }
 BANYAN_INLINE float reduce_add(Vec a) { return _mm512_reduce_add_ps(a); }
 BANYAN_INLINE float reduce_max(Vec a) { return _mm512_reduce_max_ps(a); }

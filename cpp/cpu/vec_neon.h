@@ -28,6 +28,7 @@ BANYAN_INLINE Vec div(Vec a, Vec b) { return vdivq_f32(a, b); }
 BANYAN_INLINE Vec fma(Vec a, Vec b, Vec c) { return vfmaq_f32(c, a, b); }   // a * b + c
 BANYAN_INLINE Vec fnma(Vec a, Vec b, Vec c) { return vfmsq_f32(c, a, b); }  // c - a * b
 BANYAN_INLINE Vec max(Vec a, Vec b) { return vmaxq_f32(a, b); }             // NaN if either is NaN
+BANYAN_INLINE Vec max_number(Vec a, Vec b) { return vmaxnmq_f32(a, b); }    // b where a is NaN
 BANYAN_INLINE Vec min(Vec a, Vec b) { return vminq_f32(a, b); }
 BANYAN_INLINE float reduce_add(Vec a) { return vaddvq_f32(a); }
 BANYAN_INLINE float reduce_max(Vec a) { return vmaxvq_f32(a); }

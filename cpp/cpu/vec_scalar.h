@@ -24,7 +24,8 @@ BANYAN_INLINE Vec mul(Vec a, Vec b) { return a * b; }
 BANYAN_INLINE Vec div(Vec a, Vec b) { return a / b; }
 BANYAN_INLINE Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }  // not std::fma, which is a slow function where the instruction is missing
 BANYAN_INLINE Vec fnma(Vec a, Vec b, Vec c) { return c - a * b; }
-BANYAN_INLINE Vec max(Vec a, Vec b) { return a > b ? a : b; }  // b if either is NaN
+BANYAN_INLINE Vec max(Vec a, Vec b) { return a > b ? a : b; }     // b if either is NaN
+BANYAN_INLINE Vec max_number(Vec a, Vec b) { return max(a, b); }  // b where a is NaN
 BANYAN_INLINE Vec min(Vec a, Vec b) { return a < b ? a : b; }
 BANYAN_INLINE float reduce_add(Vec a) { return a; }
 BANYAN_INLINE float reduce_max(Vec a) { return a; }

@@ -129,6 +129,31 @@ struct SwigluArgs {
   bool operator==(const SwigluArgs&) const = default;
 };
 
+// ids[i] = a token out of logits[i, V], drawn as rows[i] says; -1 if none is left. In this order:
+//   1. The row's edits, in place, no id twice: x + bias, then divided by `repetition` if above 0, else multiplied by it, then less `subtracted`.
+//   2. Not-a-number and -infinity are banned. If the highest logit is infinite or `scale` is: the lowest id that has it.
+//   3. Kept are the logits of at least highest + reach, of them the first top_k (0 or less: all) by logit, highest first, and then by id, of them the
+//      fewest in that order whose weights reach top_p of theirs (from 1 on: all), at least one.
+//   4. In the order of ids, the first token with which the weights of the kept ones sum to more than draw of all of them.
+// A weight is the whole part of 2^40 e^((logit - highest) * scale), V at most 2^22. So sums are exact in 64 bits, whatever their order, and less than
+// 2^-40 of the highest's probability is taken from a token: 2^-23 of it from the 128 K of a large vocabulary, as much as float32 would. A token of
+// weight 0 is never drawn. e^x is within 2 ulp and the same float32 operations everywhere, none of them fused: equal logits give equal ids on all devices.
+// Rows, edits and ids are device memory; what changes from token to token lies behind the same addresses.
+struct SampleRow {
+  float scale;           // 1 / temperature; infinite: greedy
+  float reach;           // temperature * ln(min_p); -infinity: off
+  float top_p;
+  int32_t top_k;
+  double draw;           // 0 <= draw < 1
+  int32_t first_edit, n_edits;
+};
+struct LogitEdit { int32_t id; float bias, repetition, subtracted; };  // 0, 1 and 0 change nothing
+struct SampleArgs {
+  int32_t* ids; float* logits; const SampleRow* rows; const LogitEdit* edits;  // edits may be null if no row has any
+  int n_rows, vocab_size;
+  bool operator==(const SampleArgs&) const = default;
+};
+
 struct Ops {
   const char* name;  // "scalar", "avx2", ...
   void (*embed)(Stream&, const EmbedArgs&);
@@ -143,6 +168,7 @@ struct Ops {
   void (*gather)(Stream&, const GatherArgs&);
   void (*pool)(Stream&, const PoolArgs&);
   void (*swiglu)(Stream&, const SwigluArgs&);
+  void (*sample)(Stream&, const SampleArgs&);
 };
 
 inline void embed(Stream& s, const EmbedArgs& a) { s.ops->embed(s, a); }
@@ -168,6 +194,7 @@ inline void merge(Stream& s, const MergeArgs& a) { s.ops->merge(s, a); }
 inline void gather(Stream& s, const GatherArgs& a) { s.ops->gather(s, a); }
 inline void pool(Stream& s, const PoolArgs& a) { s.ops->pool(s, a); }
 inline void swiglu(Stream& s, const SwigluArgs& a) { s.ops->swiglu(s, a); }
+inline void sample(Stream& s, const SampleArgs& a) { s.ops->sample(s, a); }
 
 // clang-format on
 

@@ -54,6 +54,10 @@ class Reader {
   std::vector<float> logits(Stream& s) {
     return wait([&] { return upper_.logits(s, n_logits_); });
   }
+  // The token behind the one wanted row (kLast), or -1.
+  int32_t sample(Stream& s, const SampleRequest& request) {
+    return wait([&] { return upper_.sample(s, {&request, 1})[0]; });
+  }
   // Forgets what was computed of local tokens.
   virtual void forget() = 0;
   // What a conformance run compares beyond logits, after `n_steps` reads of one run.

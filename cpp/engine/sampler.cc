@@ -4,7 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
-#include <map>
+#include <utility>
 
 namespace banyan {
 
@@ -29,59 +29,63 @@ uint64_t Random::next() {
   return result;
 }
 
-void Sampler::penalize(std::span<float> logits, std::span<const int32_t> recent) const {
-  if (options_.repetition_penalty == 1.0f && options_.frequency_penalty == 0.0f && options_.presence_penalty == 0.0f) return;
-  const size_t window = std::min(recent.size(), static_cast<size_t>(std::max(options_.penalty_window, 0)));
-  std::map<int32_t, int> counts;
-  for (const int32_t id : recent.last(window)) ++counts[id];
-  for (const auto& [id, count] : counts) {
-    float& logit = logits[static_cast<size_t>(id)];
-    logit = logit > 0 ? logit / options_.repetition_penalty : logit * options_.repetition_penalty;
-    logit -= options_.frequency_penalty * static_cast<float>(count) + options_.presence_penalty;
+namespace {
+
+// The biases of one id add up.
+std::vector<LogitEdit> edits_of(std::vector<std::pair<int32_t, float>> biases) {
+  std::stable_sort(biases.begin(), biases.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::vector<LogitEdit> edits;
+  for (const auto& [id, bias] : biases) {
+    if (edits.empty() || edits.back().id != id) edits.push_back({id, bias, 1, 0});
+    else edits.back().bias += bias;
   }
+  return edits;
 }
 
-int32_t Sampler::sample(std::span<float> logits, std::span<const int32_t> recent) {
-  constexpr float kBanned = -std::numeric_limits<float>::infinity();
-  for (const auto& [id, bias] : options_.logit_bias) logits[static_cast<size_t>(id)] += bias;
-  penalize(logits, recent);
-  for (float& logit : logits) {
-    if (std::isnan(logit)) logit = kBanned;
-  }
-  const auto best = std::max_element(logits.begin(), logits.end());
-  if (best == logits.end() || *best == kBanned)
-    throw Error(Code::kInternal, "no token is left to choose from: every logit is banned or not a number");
-  if (options_.temperature <= 0.0f || *best == std::numeric_limits<float>::infinity()) return static_cast<int32_t>(best - logits.begin());
+}  // namespace
 
-  candidates_.clear();
-  // min-p in the logit domain: p >= min_p * p_max  <=>  logit >= max + T ln(min_p)
-  const float floor = options_.min_p > 0.0f ? *best + options_.temperature * std::log(options_.min_p) : kBanned;
-  for (size_t i = 0; i < logits.size(); ++i) {
-    if (logits[i] != kBanned && logits[i] >= floor) candidates_.push_back({logits[i], static_cast<int32_t>(i)});
+Sampler::Sampler(const SamplerOptions& options)
+    : options_(options),
+      is_greedy_(!(options.temperature > 0.0f)),
+      has_penalties_(options.repetition_penalty != 1.0f || options.frequency_penalty != 0.0f || options.presence_penalty != 0.0f),
+      random_(options.seed),
+      draw_(is_greedy_ ? 0.0 : random_.uniform()),
+      biases_(edits_of(options.logit_bias)) {}
+
+// The biases, and a penalty for each token of the window.
+void Sampler::add_edits(std::span<const int32_t> recent) {
+  const auto window = recent.last(std::min(recent.size(), static_cast<size_t>(std::max(options_.penalty_window, 0))));
+  window_.assign(window.begin(), window.end());
+  std::sort(window_.begin(), window_.end());
+  edits_.clear();
+  auto bias = biases_.begin();
+  for (auto at = window_.begin(); at != window_.end();) {
+    const int32_t id = *at;
+    const auto end = std::upper_bound(at, window_.end(), id);
+    const auto count = static_cast<float>(end - at);
+    at = end;
+    while (bias != biases_.end() && bias->id < id) edits_.push_back(*bias++);
+    edits_.push_back({id, 0, options_.repetition_penalty, options_.frequency_penalty * count + options_.presence_penalty});
+    if (bias != biases_.end() && bias->id == id) edits_.back().bias = (bias++)->bias;
   }
-  const auto before = [](const Candidate& a, const Candidate& b) { return a.logit != b.logit ? a.logit > b.logit : a.id < b.id; };
-  if (options_.top_k > 0 && static_cast<size_t>(options_.top_k) < candidates_.size()) {
-    std::nth_element(candidates_.begin(), candidates_.begin() + options_.top_k, candidates_.end(), before);
-    candidates_.resize(static_cast<size_t>(options_.top_k));
-  }
-  const float top = *best;
-  double total = 0;
-  const auto weight = [&](const Candidate& c) { return std::exp(static_cast<double>(c.logit - top) / options_.temperature); };
-  for (const Candidate& c : candidates_) total += weight(c);
-  if (options_.top_p < 1.0f) {  // the smallest set of the likeliest tokens whose probability reaches top_p
-    std::sort(candidates_.begin(), candidates_.end(), before);
-    double kept = 0;
-    size_t n = 0;
-    while (n < candidates_.size() && (n == 0 || kept < options_.top_p * total)) kept += weight(candidates_[n++]);
-    candidates_.resize(n);
-    total = kept;
-  }
-  double draw = random_.uniform() * total;
-  for (const Candidate& c : candidates_) {
-    draw -= weight(c);
-    if (draw < 0) return c.id;
-  }
-  return candidates_.back().id;  // rounding left a sliver
+  edits_.insert(edits_.end(), bias, biases_.end());
+}
+
+SampleRequest Sampler::next(std::span<const int32_t> recent) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  SampleRow row{kInfinity, -kInfinity, options_.top_p, options_.top_k, draw_, 0, 0};
+  if (!is_greedy_) row.scale = 1.0f / options_.temperature;
+  // min-p in the domain of logits: p >= min_p * p_max  <=>  logit >= max + T ln(min_p)
+  if (options_.min_p > 0.0f) row.reach = options_.temperature * std::log(options_.min_p);
+  if (!has_penalties_) return {row, biases_};
+  add_edits(recent);
+  return {row, edits_};
+}
+
+int32_t Sampler::chosen(int32_t id) {
+  if (id < 0) throw Error(Code::kInternal, "no token is left to choose from: every logit is banned or not a number");
+  if (!is_greedy_) draw_ = random_.uniform();
+  return id;
 }
 
 }  // namespace banyan

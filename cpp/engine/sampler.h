@@ -1,4 +1,4 @@
-// sampler: one token out of logits. Order: bias, penalties, temperature, top-k, min-p, top-p, draw.
+// sampler: how the next token of a run is chosen: its options, its random numbers, and which logits the penalties change. The op `sample` chooses.
 #pragma once
 
 #include <array>
@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "banyan.h"
+#include "device/ops.h"
 
 namespace banyan {
 
@@ -21,23 +22,31 @@ class Random {
   std::array<uint64_t, 4> state_;
 };
 
+// A row of the op with the edits of its own.
+struct SampleRequest {
+  SampleRow row;
+  std::span<const LogitEdit> edits;
+};
+
 class Sampler {
  public:
-  explicit Sampler(const SamplerOptions& options) : options_(options), random_(options.seed) {}
+  explicit Sampler(const SamplerOptions& options);
 
-  // logits [V] are changed. `recent` are all tokens so far (prompt and answer); the penalties look at the last penalty_window of them.
-  // Greedy (temperature 0) takes the lowest id among equals. Not-a-number counts as banned; throws kInternal if nothing is left.
-  int32_t sample(std::span<float> logits, std::span<const int32_t> recent);
+  // How to choose the token behind `recent`, all tokens so far (prompt and answer); the penalties look at the last penalty_window of them. The edits
+  // are valid until the next call. Asking again gives the same until chosen() was called: a choice takes one random number, a greedy one none.
+  SampleRequest next(std::span<const int32_t> recent);
+
+  // The id that the op gave. Throws kInternal for -1: nothing was left.
+  int32_t chosen(int32_t id);
 
  private:
-  void penalize(std::span<float> logits, std::span<const int32_t> recent) const;
+  void add_edits(std::span<const int32_t> recent);
   const SamplerOptions options_;
+  const bool is_greedy_, has_penalties_;
   Random random_;
-  struct Candidate {
-    float logit;
-    int32_t id;
-  };
-  std::vector<Candidate> candidates_;
+  double draw_;
+  std::vector<LogitEdit> biases_, edits_;  // by id; what biases alone change
+  std::vector<int32_t> window_;            // sorted
 };
 
 }  // namespace banyan

@@ -83,18 +83,19 @@ class GenerateJob : public SessionJob {
       passes.push_back(std::move(*pass));
       joined.push_back(&slice);
     }
-    std::vector<float> logits;
+    std::span<const int32_t> sampled;
     try {
       if (passes.size() > 1) {
+        std::vector<SampleRequest> requests;
+        for (const SharedSlice* slice : joined) requests.push_back(static_cast<GenerateJob&>(*slice->job).request_next());
         reader().upper().run(s, join(passes));
-        logits = reader().upper().logits(s, static_cast<int>(joined.size()));
+        sampled = reader().upper().sample(s, requests);
         engine().n_shared_tokens += joined.size();
       }
-    } catch (const Error&) { logits.clear(); }  // each for itself then, so that an error ends whose it is
+    } catch (const Error&) {}  // each for itself then, so that an error ends whose it is
     const double ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
-    const auto vocabulary = static_cast<size_t>(engine().upper.config.vocab_size);
     for (size_t i = 0; i < joined.size(); ++i) {
-      if (logits.empty()) {
+      if (sampled.empty()) {
         Job::step_shared({joined[i], 1});
         continue;
       }
@@ -103,7 +104,7 @@ class GenerateJob : public SessionJob {
         job.reader().joined();
         job.result_.decode_ms += ms;
         if (*job.cancel) throw Error(Code::kAborted, "aborted");
-        joined[i]->is_done = job.choose(std::span(logits).subspan(i * vocabulary, vocabulary));
+        joined[i]->is_done = job.take(sampled[i]);
       } catch (...) { joined[i]->error = std::current_exception(); }
     }
   }
@@ -119,12 +120,13 @@ class GenerateJob : public SessionJob {
   // Samples the next token; true at the end of the run.
   bool choose(Stream& s, double& ms) {
     const Stopwatch watch(ms);
-    std::vector<float> logits = reader().logits(s);
-    return choose(logits);
+    return take(reader().sample(s, request_next()));
   }
 
-  bool choose(std::span<float> logits) {
-    const int32_t id = sampler_.sample(logits, ids_);
+  SampleRequest request_next() { return sampler_.next(ids_); }
+
+  bool take(int32_t sampled) {
+    const int32_t id = sampler_.chosen(sampled);
     if (std::find(request_.stop_ids.begin(), request_.stop_ids.end(), id) != request_.stop_ids.end()) {
       result_.finish = FinishReason::kStop;
       result_.stop_id = id;

@@ -180,16 +180,31 @@ void Upper::run(Stream& s, const Pass& pass) {
   check_cancelled(s);
 }
 
-std::vector<float> Upper::logits(Stream& s, int n) {
+void Upper::reserve_logits(int n) { logits_.reserve(static_cast<size_t>(n) * static_cast<size_t>(e_.upper.config.vocab_size) * sizeof(float)); }
+
+void Upper::compute_logits(Stream& s, int n) {
   const ModelConfig& c = e_.upper.config;
   Activations& a = e_.activations;
-  const int64_t count = int64_t{n} * c.vocab_size;
-  logits_.reserve(static_cast<size_t>(count) * sizeof(float));
-  Replay replay(n <= kReplayedRows ? e_.device.get() : nullptr, s);
   norm(s, {a.normed.as<float>(), a.x.as<float>(), e_.upper.weights.final_norm, n, c.dim, c.norm_eps});
   gemm(s, {logits_.as<float>(), a.normed.as<float>(), e_.upper.weights.head, nullptr, n, false});
+}
+
+std::vector<float> Upper::logits(Stream& s, int n) {
+  reserve_logits(n);
+  compute_logits(s, n);
+  return to_host(s, logits_, int64_t{n} * e_.upper.config.vocab_size);
+}
+
+std::span<const int32_t> Upper::sample(Stream& s, std::span<const SampleRequest> requests) {
+  const auto n = static_cast<int>(requests.size());
+  samples_.upload(requests);
+  reserve_logits(n);
+  Replay replay(n <= kReplayedRows ? e_.device.get() : nullptr, s);
+  compute_logits(s, n);
+  samples_.sample(s, logits_.as<float>(), e_.upper.config.vocab_size);
   replay.end();
-  return to_host(s, logits_, count);
+  check_cancelled(s);
+  return samples_.ids();
 }
 
 // Layers below `layer` over ids[0..index] without injection, and that layer's self-attention for the last of them, which alone remains in a.x.

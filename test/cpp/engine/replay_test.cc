@@ -86,13 +86,19 @@ class Telling : public Device {
   void* allocate(size_t n_bytes) override { return device_->allocate(n_bytes); }
   void release(void* memory) noexcept override { device_->release(memory); }
   void to_device(void* to, const void* from, size_t n_bytes) override { device_->to_device(to, from, n_bytes); }
-  void to_host(void* to, const void* from, size_t n_bytes) override { device_->to_host(to, from, n_bytes); }
+  void to_host(void* to, const void* from, size_t n_bytes) override {
+    tell();
+    device_->to_host(to, from, n_bytes);
+  }
   void sync() override {
-    if (tells.exchange(false)) throw Error(Code::kOutOfMemory, "no working memory");
+    tell();
     device_->sync();
   }
 
  private:
+  void tell() {
+    if (tells.exchange(false)) throw Error(Code::kOutOfMemory, "no working memory");
+  }
   const std::unique_ptr<Device> device_;
 };
 

@@ -2,9 +2,10 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <memory>
 #include <set>
 
-#include "engine/sampler.h"
+#include "engine/sample_table.h"
 #include "run.h"
 
 namespace banyan::test {
@@ -14,15 +15,25 @@ namespace {
 constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
+// Chooses with the op, on one thread of the processor. `logits` are changed by bias and penalties.
+int32_t sample(Sampler& sampler, std::vector<float>& logits, const std::vector<int32_t>& recent = {}) {
+  static const std::unique_ptr<Device> device = make_cpu_device(1, "");
+  static SampleTable table(*device);
+  Stream stream = device->stream();
+  table.upload(std::vector{sampler.next(recent)});
+  table.sample(stream, logits.data(), static_cast<int>(logits.size()));
+  return sampler.chosen(table.ids()[0]);
+}
+
 int32_t pick(const SamplerOptions& options, std::vector<float> logits, const std::vector<int32_t>& recent = {}) {
   Sampler sampler(options);
-  return sampler.sample(logits, recent);
+  return sample(sampler, logits, recent);
 }
 
 // What the logits are after bias and penalties.
 std::vector<float> changed(const SamplerOptions& options, std::vector<float> logits, const std::vector<int32_t>& recent) {
   Sampler sampler(options);
-  sampler.sample(logits, recent);
+  sample(sampler, logits, recent);
   return logits;
 }
 
@@ -31,7 +42,7 @@ std::map<int32_t, int> draw(const SamplerOptions& options, const std::vector<flo
   std::map<int32_t, int> counts;
   for (int i = 0; i < n; ++i) {
     std::vector<float> copy = logits;
-    ++counts[sampler.sample(copy, {})];
+    ++counts[sample(sampler, copy)];
   }
   return counts;
 }
@@ -220,6 +231,49 @@ TEST(sampler_penalties) {
   run.equal(pick(banned, {9, 1, 0}, {0}), 1, "a banned id stays banned under penalties");
 }
 
+TEST(sampler_requests) {
+  Run run;
+  Random random(3);
+  Sampler sampler(warm(0.5f, 3));
+  for (int i = 0; i < 3; ++i) {
+    const double uniform = random.uniform();
+    run.equal(sampler.next({}).row.draw, uniform, "one random number a token");
+    run.equal(sampler.next({}).row.draw, uniform, "asking again changes nothing");
+    run.equal(sampler.chosen(i), i, "the id that was chosen");
+  }
+  run.equal(sampler.next({}).row.scale, 2.0f, "one over the temperature");
+  run.throws(
+      Code::kInternal, [&] { sampler.chosen(-1); }, "nothing left");
+  SamplerOptions options;
+  options.min_p = 0.5f;
+  Sampler greedy(options);
+  run.equal(greedy.next({}).row.scale, kInf, "greedy");
+  run.equal(greedy.next({}).row.reach, 0.0f, "min-p without temperature");
+
+  // Rows with edits of their own: as many as a table never had, and one again.
+  const std::unique_ptr<Device> device = make_cpu_device(2, "");
+  Stream stream = device->stream();
+  SampleTable table(*device);
+  for (const int n : {3, 1, 700, 2}) {
+    std::vector<Sampler> samplers;
+    std::vector<SampleRequest> requests;
+    for (int i = 0; i < n; ++i) {
+      SamplerOptions biased;
+      for (int32_t id = 0; id < i % 4; ++id) biased.logit_bias.emplace_back(id, -kInf);
+      samplers.emplace_back(biased);
+    }
+    for (Sampler& each : samplers) requests.push_back(each.next({}));
+    std::vector<float> logits;
+    for (int i = 0; i < n; ++i) logits.insert(logits.end(), {4, 3, 2, 1});
+    table.upload(requests);
+    table.sample(stream, logits.data(), 4);
+    std::vector<int32_t> expected;
+    for (int i = 0; i < n; ++i) expected.push_back(i % 4);
+    const std::span<const int32_t> ids = table.ids();
+    run.equal(std::vector<int32_t>(ids.begin(), ids.end()), expected, "each row has its own edits");
+  }
+}
+
 TEST(sampler_seeds) {
   Run run;
   const std::vector<float> logits = {0.3f, -1.0f, 1.5f, 0.0f, 2.0f, -0.4f, 0.9f, 1.1f};
@@ -228,7 +282,7 @@ TEST(sampler_seeds) {
     std::vector<int32_t> ids;
     for (int i = 0; i < 64; ++i) {
       std::vector<float> copy = logits;
-      ids.push_back(sampler.sample(copy, ids));
+      ids.push_back(sample(sampler, copy, ids));
     }
     return ids;
   };

@@ -103,6 +103,7 @@ struct Run {
   void merge(const MergeArgs& args) { call(args, banyan::merge, &OnDevice::merge); }
   void gather(const GatherArgs& args) { call(args, banyan::gather, &OnDevice::gather); }
   void pool(const PoolArgs& args) { call(args, banyan::pool, &OnDevice::pool); }
+  void sample(const SampleArgs& args) { call(args, banyan::sample, &OnDevice::sample); }
   void swiglu(const SwigluArgs& args) { call(args, banyan::swiglu, &OnDevice::swiglu); }
 
  private:
@@ -184,6 +185,7 @@ void merge_suite(Run&);
 void gather_suite(Run&);
 void pool_suite(Run&);
 void swiglu_suite(Run&);
+void sample_suite(Run&);
 void cancel_suite(Run&);
 Tally decode_suite();
 Tally threads_suite();

@@ -110,6 +110,16 @@ class OnDevice {
     a.end = in(a.end, groups);
     call(::banyan::pool, a);
   }
+  void sample(SampleArgs a) {
+    const auto rows = static_cast<size_t>(a.n_rows);
+    int n_edits = 0;
+    for (size_t i = 0; i < rows; ++i) n_edits = std::max(n_edits, a.rows[i].first_edit + a.rows[i].n_edits);
+    a.ids = out(a.ids, rows);
+    a.logits = out(a.logits, rows * static_cast<size_t>(a.vocab_size));
+    a.rows = in(a.rows, rows);
+    a.edits = in(a.edits, static_cast<size_t>(n_edits));
+    call(::banyan::sample, a);
+  }
   void swiglu(SwigluArgs a) {
     const auto n = static_cast<size_t>(a.n);
     a.gate = in(a.gate, n);
