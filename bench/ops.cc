@@ -19,19 +19,14 @@
 #include "cases.h"
 #include "cpu/dispatch.h"
 #include "cpu/features.h"
-#include "cpu/inline.h"
 #include "cpu/threads.h"
 #include "data.h"
 #include "device/ops.h"
-
-#if defined(__x86_64__) && defined(__GNUC__)
-#include <immintrin.h>
-#elif defined(__aarch64__)
-#include <arm_neon.h>
-#endif
+#include "peaks.h"
 
 using namespace banyan;
 using namespace banyan::test;
+using namespace banyan::bench;
 
 namespace {
 
@@ -67,141 +62,6 @@ Times measure(const std::function<void(int)>& call) {
   std::sort(times.begin(), times.end());
   return {times[times.size() / 2], times.front()};
 }
-
-// ---- peaks ----
-
-constexpr int kPeakRounds = 200000;
-constexpr int kChains = 12;  // independent chains: a latency of 4 or 5 cycles at 2 multiply-adds a cycle needs 10
-volatile float peak_sink;
-
-// Each returns the multiply-adds one call does. One loop per instruction set, because a loop in generic code would not use it.
-#if defined(__x86_64__) && defined(__GNUC__)
-__attribute__((target("avx512f"))) double multiply_adds_avx512() {
-  __m512 sums[kChains], a = _mm512_set1_ps(peak_sink);
-  for (__m512& sum : sums) sum = a;
-  for (int i = 0; i < kPeakRounds; ++i) {
-#pragma GCC unroll 12
-    for (int c = 0; c < kChains; ++c) sums[c] = _mm512_fmadd_ps(a, a, sums[c]);
-  }
-  for (int c = 1; c < kChains; ++c) sums[0] = _mm512_add_ps(sums[0], sums[c]);
-  peak_sink = _mm512_cvtss_f32(sums[0]);
-  return 16.0 * kChains * kPeakRounds;
-}
-__attribute__((target("avx2,fma"))) double multiply_adds_avx2() {
-  __m256 sums[kChains], a = _mm256_set1_ps(peak_sink);
-  for (__m256& sum : sums) sum = a;
-  for (int i = 0; i < kPeakRounds; ++i) {
-#pragma GCC unroll 12
-    for (int c = 0; c < kChains; ++c) sums[c] = _mm256_fmadd_ps(a, a, sums[c]);
-  }
-  for (int c = 1; c < kChains; ++c) sums[0] = _mm256_add_ps(sums[0], sums[c]);
-  peak_sink = _mm256_cvtss_f32(sums[0]);
-  return 8.0 * kChains * kPeakRounds;
-}
-// Products of bytes, summed by fours: what gemm of block formats is bound by where it has them.
-__attribute__((target("avx512f,avx512vnni"))) double byte_multiply_adds_avx512() {
-  __m512i sums[kChains], a = _mm512_set1_epi32(static_cast<int>(peak_sink));
-  for (__m512i& sum : sums) sum = a;
-  for (int i = 0; i < kPeakRounds; ++i) {
-#pragma GCC unroll 12
-    for (int c = 0; c < kChains; ++c) sums[c] = _mm512_dpbusd_epi32(sums[c], a, a);
-  }
-  for (int c = 1; c < kChains; ++c) sums[0] = _mm512_add_epi32(sums[0], sums[c]);
-  peak_sink = static_cast<float>(_mm_cvtsi128_si32(_mm512_castsi512_si128(sums[0])) & 1);
-  return 64.0 * kChains * kPeakRounds;
-}
-#elif defined(__aarch64__)
-double multiply_adds_neon() {
-  float32x4_t sums[kChains], a = vdupq_n_f32(peak_sink);
-  for (float32x4_t& sum : sums) sum = a;
-  for (int i = 0; i < kPeakRounds; ++i) {
-#pragma GCC unroll 12
-    for (int c = 0; c < kChains; ++c) sums[c] = vfmaq_f32(sums[c], a, a);
-  }
-  for (int c = 1; c < kChains; ++c) sums[0] = vaddq_f32(sums[0], sums[c]);
-  peak_sink = vgetq_lane_f32(sums[0], 0);
-  return 4.0 * kChains * kPeakRounds;
-}
-#if BANYAN_HAS_NEON_PRODUCTS && defined(__GNUC__)
-__attribute__((target("arch=armv8.2-a+dotprod"))) double byte_multiply_adds_dot() {
-  int32x4_t sums[kChains];
-  const int8x16_t a = vdupq_n_s8(static_cast<int8_t>(peak_sink));
-  for (int32x4_t& sum : sums) sum = vdupq_n_s32(0);
-  for (int i = 0; i < kPeakRounds; ++i) {
-#pragma GCC unroll 12
-    for (int c = 0; c < kChains; ++c) sums[c] = vdotq_s32(sums[c], a, a);
-  }
-  for (int c = 1; c < kChains; ++c) sums[0] = vaddq_s32(sums[0], sums[c]);
-  peak_sink = static_cast<float>(vgetq_lane_s32(sums[0], 0) & 1);
-  return 16.0 * kChains * kPeakRounds;
-}
-__attribute__((target("arch=armv8.2-a+i8mm"))) double byte_multiply_adds_i8mm() {
-  int32x4_t sums[kChains];
-  const int8x16_t a = vdupq_n_s8(static_cast<int8_t>(peak_sink));
-  for (int32x4_t& sum : sums) sum = vdupq_n_s32(0);
-  for (int i = 0; i < kPeakRounds; ++i) {
-#pragma GCC unroll 12
-    for (int c = 0; c < kChains; ++c) sums[c] = vmmlaq_s32(sums[c], a, a);
-  }
-  for (int c = 1; c < kChains; ++c) sums[0] = vaddq_s32(sums[0], sums[c]);
-  peak_sink = static_cast<float>(vgetq_lane_s32(sums[0], 0) & 1);
-  return 32.0 * kChains * kPeakRounds;
-}
-#endif
-#endif
-double multiply_adds_scalar() {
-  float sums[kChains], a = peak_sink;
-  for (float& sum : sums) sum = a;
-  for (int i = 0; i < kPeakRounds; ++i) {
-    for (int c = 0; c < kChains; ++c) {
-      sums[c] = a * a + sums[c];
-#if defined(__GNUC__)
-      __asm__ volatile("" : "+g"(sums[c]));  // one by one: the scalar variant has no vectors either
-#endif
-    }
-  }
-  for (int c = 1; c < kChains; ++c) sums[0] += sums[c];
-  peak_sink = sums[0];
-  return 1.0 * kChains * kPeakRounds;
-}
-
-using MultiplyAdds = double (*)();
-
-MultiplyAdds peak_loop(const std::string& variant) {
-#if defined(__x86_64__) && defined(__GNUC__)
-  if (variant == "avx512" || variant == "avx512vnni") return multiply_adds_avx512;
-  if (variant == "avx2") return multiply_adds_avx2;
-#elif defined(__aarch64__)
-  if (variant != "scalar") return multiply_adds_neon;
-#endif
-  return multiply_adds_scalar;
-}
-
-// Null for variants whose gemm multiplies no bytes.
-MultiplyAdds byte_peak_loop(const std::string& variant) {
-#if defined(__x86_64__) && defined(__GNUC__)
-  if (variant == "avx512vnni") return byte_multiply_adds_avx512;
-#elif BANYAN_HAS_NEON_PRODUCTS && defined(__GNUC__)
-  if (variant == "neondot") return byte_multiply_adds_dot;
-  if (variant == "neoni8mm") return byte_multiply_adds_i8mm;
-#endif
-  (void)variant;
-  return nullptr;
-}
-
-void multiply_adds_task(const void* context, int, std::byte*) noexcept { (*static_cast<const MultiplyAdds*>(context))(); }
-
-// Looking for a byte that is not there reads everything, with the widest loads the C library has for this machine.
-struct Reading { const std::vector<char>& memory; int n_tasks; };
-
-void read_task(const void* context, int index, std::byte*) noexcept {
-  const Reading& reading = *static_cast<const Reading*>(context);
-  const size_t n_bytes = reading.memory.size() / static_cast<size_t>(reading.n_tasks);
-  const void* found = std::memchr(reading.memory.data() + static_cast<size_t>(index) * n_bytes, 0, n_bytes);
-  peak_sink = found != nullptr ? 1.0f : 0.0f;
-}
-
-// ---- report ----
 
 struct Machine {
   Threads& threads;

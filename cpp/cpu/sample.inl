@@ -2,7 +2,6 @@
 // hold a kept token only, and finds cuts by the digits of a key that sorts as logits do, so nothing is sorted or copied.
 
 constexpr int kSampleBlock = 64;              // logits whose highest one is remembered: of 128 K one in each of 2 K
-constexpr int kMaxVocabulary = 1 << 22;       // as device/ops.h says: the sum of all weights has 62 bits
 constexpr int kSampleDigits[] = {21, 10, 0};  // where the digits of a key begin: 11, 11 and 10 bits
 constexpr int kSampleBins = 1 << 11;
 

@@ -135,10 +135,11 @@ struct SwigluArgs {
 //   3. Kept are the logits of at least highest + reach, of them the first top_k (0 or less: all) by logit, highest first, and then by id, of them the
 //      fewest in that order whose weights reach top_p of theirs (from 1 on: all), at least one.
 //   4. In the order of ids, the first token with which the weights of the kept ones sum to more than draw of all of them.
-// A weight is the whole part of 2^40 e^((logit - highest) * scale), V at most 2^22. So sums are exact in 64 bits, whatever their order, and less than
+// A weight is the whole part of 2^40 e^((logit - highest) * scale), V at most kMaxVocabulary. So sums are exact in 64 bits, whatever their order, and less than
 // 2^-40 of the highest's probability is taken from a token: 2^-23 of it from the 128 K of a large vocabulary, as much as float32 would. A token of
 // weight 0 is never drawn. e^x is within 2 ulp and the same float32 operations everywhere, none of them fused: equal logits give equal ids on all devices.
 // Rows, edits and ids are device memory; what changes from token to token lies behind the same addresses.
+inline constexpr int kMaxVocabulary = 1 << 22;  // all weights together have 62 bits; larger models are refused (model/config.cc)
 struct SampleRow {
   float scale;           // 1 / temperature; infinite: greedy
   float reach;           // temperature * ln(min_p); -infinity: off

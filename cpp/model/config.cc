@@ -8,13 +8,13 @@
 #include <string_view>
 
 #include "base/decimal.h"
+#include "device/ops.h"
 
 namespace banyan {
 namespace {
 
 constexpr int kMaxLayers = 1024;
 constexpr int kMaxWidth = 1 << 20;  // of any dimension but the vocabulary: products of two fit 2^40
-constexpr int kMaxVocabulary = 1 << 24;
 constexpr int kMaxHeadDim = 1024;
 constexpr int kMaxDepth = 16;
 constexpr int kMaxChunk = 1 << 24;

@@ -1,6 +1,7 @@
 #include <cmath>
 
 #include "check.h"
+#include "device/ops.h"
 #include "model/config.h"
 
 namespace banyan::test {
@@ -135,6 +136,7 @@ TEST(config_is_checked) {
   refuses("head size", [](ModelConfig& c) { c.head_dim = 4096; });
   refuses("heads times head size", [](ModelConfig& c) { c.n_heads = 1 << 20; });
   refuses("vocabulary", [](ModelConfig& c) { c.vocab_size = 0; });
+  refuses("vocabulary", [](ModelConfig& c) { c.vocab_size = kMaxVocabulary + 1; });
   refuses("window", [](ModelConfig& c) { c.window = 0; });
   refuses("epsilon", [](ModelConfig& c) { c.norm_eps = NAN; });
   refuses("rope base", [](ModelConfig& c) { c.rope.theta = 1; });
