@@ -139,15 +139,15 @@ class Trainer:
         logits = model(batch["ids"], memory)[:, :-1].flatten(0, 1)
         targets, weight = batch["ids"][:, 1:].flatten(), batch["weight"][:, 1:].flatten()
         answers = batch["answers"][:, 1:].flatten()
-        loss = loop.weighted_loss(logits, targets, weight)
+        losses = loop.token_losses(logits, targets)
         with torch.no_grad():
             right = (logits[answers].argmax(-1) == targets[answers]).cpu().numpy()
             at = answers.cpu().numpy().nonzero()[0]
             where, offset = (batch[k][:, 1:].flatten().cpu().numpy()[at] for k in ("where", "offset"))
             levels = levels_of(paths, at // a.local, where, offset, size)
             self.hits.extend(zip((levels + (levels > 0) * (a.depth - depth)).tolist(), right.tolist()))
-            text = loop.weighted_loss(logits, targets, ((weight == 1) & ~answers).float()).item()
-        return loss, {"text": text, **self.recall()}, count * (n * size + a.local)
+            text = loop.weighted_mean(losses, ((weight == 1) & ~answers).float()).item()
+        return loop.weighted_mean(losses, weight), {"text": text, **self.recall()}, count * (n * size + a.local)
 
     def recall(self) -> dict[str, float]:
         """Share of right answer tokens by level, the finest last; of facts in the local text."""

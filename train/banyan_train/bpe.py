@@ -18,6 +18,7 @@ from typing import Iterable
 
 SPECIAL = ["<|begin|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>"]
 BEGIN, END = 0, 1
+NUMBERS = re.compile("[0-9]")
 
 
 def byte_characters() -> list[str]:
@@ -148,12 +149,17 @@ class Last:
         return self.pair > other.pair
 
 
-def learn_merges(texts: Iterable[str], count: int) -> list[tuple[str, str]]:
-    """The `count` best merges of the texts: always the most frequent neighbouring pair."""
+def learn_merges(texts: Iterable[str], count: int, digits: bool = False) -> list[tuple[str, str]]:
+    """The `count` best merges of the texts: always the most frequent neighbouring pair.
+
+    `digits`: every digit stays a token of its own, its leading space another.
+    """
     table = byte_characters()
     pieces: Counter[str] = Counter()
     for text in texts:
         pieces.update(splitter().findall(text))
+    if digits:
+        pieces = Counter({piece: n for piece, n in pieces.items() if not NUMBERS.search(piece)})
     words = [[table[b] for b in piece.encode("utf-8")] for piece in pieces]
     weight = list(pieces.values())
     pairs: Counter[tuple[str, str]] = Counter()
@@ -208,9 +214,9 @@ def with_words(merges: list[tuple[str, str]], words: list[str]) -> list[tuple[st
     return tokenizer.merges
 
 
-def train(texts: Iterable[str], size: int, words: list[str]) -> Tokenizer:
+def train(texts: Iterable[str], size: int, words: list[str], digits: bool = False) -> Tokenizer:
     """A tokenizer of exactly `size` ids in which all `words` are single tokens."""
-    learned = learn_merges(texts, size - 256 - len(SPECIAL))
+    learned = learn_merges(texts, size - 256 - len(SPECIAL), digits)
     low, high = 0, len(learned)
     while low < high:
         middle = (low + high + 1) // 2

@@ -14,6 +14,8 @@ from torch.utils.checkpoint import checkpoint
 
 from .config import LlamaConfig, Rope
 
+BLOCK = 128  # queries whose causal scores are computed at once
+
 
 def rotation(config: LlamaConfig, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """cos and sin [..., d] of `positions` [...]; the angles are computed in float64, YaRN's magnitude is in both."""
@@ -48,6 +50,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool, visible: Tensor | None
     groups, total = k.shape[1], k.shape[2]
     if q.is_cuda and (not causal or length == total):
         return fused(q, k, v, causal, visible)
+    if causal and visible is None and length > BLOCK:  # what no query of a block sees is not computed
+        blocks = [(a, total - length + min(a + BLOCK, length)) for a in range(0, length, BLOCK)]
+        return torch.cat([attend(q[:, :, a : a + BLOCK], k[:, :, :end], v[:, :, :end], True) for a, end in blocks], 1)
     scores = (q / math.sqrt(size)).reshape(batch, groups, -1, size) @ k.transpose(-1, -2)
     scores = scores.view(batch, groups, -1, length, total)
     if visible is not None:

@@ -60,9 +60,13 @@ def optimizer(parameters: Iterable[nn.Parameter], peak: float, decay: float) -> 
     return torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.98), eps=1e-8)
 
 
-def weighted_loss(logits: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
-    """Mean cross-entropy of [N,vocab] against [N], each token counted `weight` times."""
-    losses = nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of [N,vocab] against [N], token by token."""
+    return nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+
+
+def weighted_mean(losses: Tensor, weight: Tensor) -> Tensor:
+    """Mean of [N], each counted `weight` times."""
     return (losses * weight).sum() / weight.sum().clamp(min=1e-9)
 
 

@@ -2,7 +2,7 @@
 
 Kinds:
 * `fact`: ends in ` <key> is <value>.`, asked by ` <key> is`; key and value are single tokens.
-* `passkey`: a number of five digits that belongs to a key.
+* `passkey`: a number of five digits that belongs to a key; at most once a row to none: `The pass key is <number>`.
 * `repeat`: a sentence of other text behind a key, to be said again.
 * `documents`: the same key has another value in every titled document; the question names the title.
 
@@ -94,12 +94,7 @@ class Lookups:
     def item(self, kind: str, key: int, value: int, sentence: np.ndarray | None = None, canonical: bool = False) -> Item:
         encode, key, value = self.tokenizer.encode, int(key), int(value)
         if kind == "passkey":
-            digits = encode(f" {self.rng.integers(10_000, 100_000)}")
-            head = encode(" The pass key of")
-            at = len(head) + 2
-            return Item([*head, key, self.link, *digits, *encode(". Remember it.")],
-                        [*encode("\n\nWhat is the pass key? The pass key of"), key, self.link], digits,
-                        [len(head), *range(at, at + len(digits))], at, key)
+            return self.passkey([key])
         if kind == "repeat":
             head, said = encode("\n\nNote"), [int(t) for t in sentence]
             return Item([*head, key, *encode(":"), *said, *encode("\n\n")],
@@ -108,6 +103,16 @@ class Lookups:
         fact = self.fact(key, value, canonical)
         at = len(fact) - 1 - fact[::-1].index(value)
         return Item(fact, self.question(key, canonical), [value], [at - 2, at], at, key)
+
+    def passkey(self, key: list[int]) -> Item:
+        """Five digits that belong to a key, or to none: the one pass key of its row."""
+        encode = self.tokenizer.encode
+        digits = encode(f" {self.rng.integers(10_000, 100_000)}")
+        what = [*encode(" The pass key of"), *key] if key else encode(" The pass key")
+        asked = [*encode("\n\nWhat is the pass key? The pass key of"), *key] if key else encode("\n\nThe pass key")
+        drawn, at = len(what) - len(key), len(what) + 1
+        return Item([*what, self.link, *digits, *encode(". Remember it.")], [*asked, self.link], digits,
+                    [*range(drawn, drawn + len(key)), *range(at, at + len(digits))], at, key[0] if key else self.link)
 
     def titled(self, key: int, titles: np.ndarray, values: np.ndarray) -> list[Item]:
         """One item a title: everywhere the same key, each time another value."""
@@ -125,7 +130,7 @@ class Lookups:
         kinds = kinds or self.kinds
         names, share = list(kinds), np.array(list(kinds.values())) / sum(kinds.values())
         keys, values = self.pairs(min(2 * count + 1, len(self.keys)))
-        out, used = [], 0
+        out, used, keyless = [], 0, False
         while len(out) < count and used < len(keys):
             kind = names[self.rng.choice(len(names), p=share)] if len(names) > 1 else names[0]
             group = int(self.rng.integers(2, 4))
@@ -135,6 +140,10 @@ class Lookups:
                 continue
             kind = "fact" if kind == "documents" else kind
             sentence = text(int(self.rng.integers(6, 15))) if kind == "repeat" else None
+            if kind == "passkey" and not keyless and self.rng.random() < 0.5:
+                out.append(self.passkey([]))
+                keyless = True
+                continue
             out.append(self.item(kind, keys[used], values[used], sentence))
             used += 1
         return out

@@ -94,6 +94,12 @@ class Merges(unittest.TestCase):
             pieces = joined
         self.assertEqual(bpe.learn_merges(texts, 60), want)
 
+    def test_digits_stay_apart(self):
+        texts = ["in 1914 and 1914 and 1914, x10 x10 x10 " * 20 + prose(300, 4)]
+        whole, apart = (bpe.train(texts, 300, KEYS[:2], digits) for digits in (False, True))
+        self.assertLess(len(whole.encode(" 1914")), 5)
+        self.assertEqual([apart.tokens[i] for i in apart.encode(" 1914")], ["Ġ", "1", "9", "1", "4"])
+
 
 class Synthetic(unittest.TestCase):
     def test_every_kind_can_be_answered(self):
@@ -110,6 +116,13 @@ class Synthetic(unittest.TestCase):
             row = look.window(np.asarray(tok.encode(prose(900, 2))[:400]), count=4)
             self.assertEqual(len(row.ids), 400)
             self.assertTrue(row.answers.any() and (row.weight[row.answers] > 0).all())
+
+    def test_one_pass_key_of_a_row_has_no_key(self):
+        look = Lookups(tokenizer(), np.random.default_rng(3), {"passkey": 1.0})
+        asked = look.passkey([]).question
+        counts = [sum(item.question == asked for item in look.items(5, None)) for _ in range(20)]
+        self.assertEqual(max(counts), 1)
+        self.assertGreater(sum(counts), 10)  # each of five may be it, in half of the cases
 
     def test_any_vocabulary(self):
         look = Lookups(bases.Ids(512, 1), np.random.default_rng(1))

@@ -114,6 +114,16 @@ class Loop(unittest.TestCase):
                 have, want = llama.fused(q, k, v, causal, seen), llama.attend(q, k, v, causal, seen)
                 self.assertLess((have - want).abs().max().item(), 1e-12)
 
+    def test_causal_attention_in_blocks(self):
+        generator = torch.Generator().manual_seed(1)
+        draw = lambda *shape: torch.randn(*shape, generator=generator).double()
+        for length, total in ((8, 8), (9, 9), (9, 13)):
+            q, k, v = draw(2, 6, length, 4), draw(2, 2, total, 4), draw(2, 2, total, 4)
+            seen = torch.ones(2, length, total, dtype=torch.bool).tril(total - length)
+            with mock.patch.object(llama, "BLOCK", 4):
+                have = llama.attend(q, k, v, True)
+            self.assertLess((have - llama.attend(q, k, v, False, seen)).abs().max().item(), 1e-12)
+
     def test_bfloat16(self):
         model, ids = random_model(KINDS["qwen3"]), torch.tensor([[3, 8, 60, 7]])
         with torch.no_grad():

@@ -218,6 +218,25 @@ class Curriculum(unittest.TestCase):
         self.assertEqual((c.phase, c.passed), (4, True))
         self.assertEqual({len(r.ids) for r in c.rows(1000)}, {96})
 
+    def test_whole_answers_are_counted(self):
+        """A model that knows every token but the last of each pass key answers facts of one token, and no pass key."""
+        valid, tok = texts(np.random.default_rng(1)), bases.Ids(400, 0)
+
+        class Knows:
+            config = TINY
+
+            def __init__(self, forgets: int):
+                self.forgets = forgets
+
+            def __call__(self, ids):
+                right = torch.nn.functional.one_hot(ids.roll(-1, 1), 400).float()
+                wrong = torch.nn.functional.one_hot(ids.roll(-1, 1) * 0 + 1, 400) * 2.0
+                return right + wrong * (ids.roll(-2, 1) == self.forgets)[..., None]  # the last token before the ending
+
+        end = Lookups(tok, np.random.default_rng(1)).endings[0][0]
+        share = lambda model: base.answered(model, tok, valid, np.random.default_rng(2), "cpu", {"passkey": 1.0}, 1, 4)
+        self.assertEqual((share(Knows(-1)), share(Knows(end))), (1.0, 0.0))
+
     def test_a_weak_base_is_refused(self):
         valid = texts(np.random.default_rng(1))
         with self.assertRaises(SystemExit) as refused:
