@@ -59,7 +59,12 @@ inline WholeRows whole(const FewRows& rows, int head_dim, CopiedRows& copied) {
 
 // The scales of 16 blocks, as halves. Dwords that begin with one are put together: inserting words one by one would go through general registers.
 BANYAN_INLINE __m256i load_scales(const uint8_t* blocks, int64_t stride) {
-  const auto two = [&](int i) { return _mm_unpacklo_epi16(_mm_loadu_si32(blocks + i * stride), _mm_loadu_si32(blocks + (i + 1) * stride)); };
+  const auto one = [&](int i) {  // not _mm_loadu_si32, which GCC 11.2 gets wrong
+    int32_t dword;
+    std::memcpy(&dword, blocks + i * stride, sizeof dword);
+    return _mm_cvtsi32_si128(dword);
+  };
+  const auto two = [&](int i) { return _mm_unpacklo_epi16(one(i), one(i + 1)); };
   const auto four = [&](int i) { return _mm_unpacklo_epi32(two(i), two(i + 2)); };
   const auto eight = [&](int i) { return _mm_unpacklo_epi64(four(i), four(i + 4)); };
   return _mm256_setr_m128i(eight(0), eight(8));
