@@ -326,8 +326,13 @@ class EncoderDecoder : Encoder, public CostModel {
   void cross(Stream& s, const Layer& layer, int index, const int32_t* zeros, int n) override {
     if (n_slots_ == 0) return;
     const ModelConfig& c = e_.upper.config;
-    const InjectionView view{
-        0, n, memory_->layer(index), n_slots_, zeros, e_.upper.rotation.inv_freq.as<float>(), 1, c.rope.is_interleaved, c.n_kv_heads};
+    const InjectionView view{.n = n,
+        .kv = memory_->layer(index),
+        .n_slots = n_slots_,
+        .positions = zeros,
+        .inv_freq = e_.upper.rotation.inv_freq.as<float>(),
+        .is_interleaved = c.rope.is_interleaved,
+        .n_kv_heads = c.n_kv_heads};
     layer.injection(s, a_, cross_[static_cast<size_t>(index)], {&view, 1}, n);
   }
 
