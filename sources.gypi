@@ -13,9 +13,9 @@
     "no_cuda_sources": ["cpp/device/no_cuda.cc"],
     "cuda_sources": [
       "cuda/attend.cu", "cuda/attend_exact.cu", "cuda/attend_join.cu", "cuda/attend_mma.cu", "cuda/attend_split.cu", "cuda/backend.cu",
-      "cuda/device.cu", "cuda/embed.cu", "cuda/gather.cu", "cuda/gemm.cu", "cuda/gemm_f32.cu", "cuda/gemm_few.cu", "cuda/gemm_mma.cu",
-      "cuda/gemm_operands.cu", "cuda/gemm_wgmma.cu", "cuda/inject.cu", "cuda/merge.cu", "cuda/norm.cu", "cuda/place.cu", "cuda/pool.cu", "cuda/replay.cu",
-      "cuda/rope.cu", "cuda/sample.cu", "cuda/staging.cu", "cuda/store.cu", "cuda/swiglu.cu"
+      "cuda/cosine.cu", "cuda/device.cu", "cuda/embed.cu", "cuda/gather.cu", "cuda/gemm.cu", "cuda/gemm_f32.cu", "cuda/gemm_few.cu", "cuda/gemm_mma.cu",
+      "cuda/gemm_operands.cu", "cuda/gemm_wgmma.cu", "cuda/highest.cu", "cuda/inject.cu", "cuda/merge.cu", "cuda/norm.cu", "cuda/place.cu", "cuda/pool.cu", "cuda/replay.cu",
+      "cuda/rope.cu", "cuda/sample.cu", "cuda/staging.cu", "cuda/standardize.cu", "cuda/store.cu", "cuda/swiglu.cu"
     ],
     "emulate_sources": [
       "cuda/emulate/block.cc", "cuda/emulate/collective.cc", "cuda/emulate/fiber.cc", "cuda/emulate/runtime.cc"
@@ -29,7 +29,7 @@
       "cpp/engine/focus_reader.cc", "cpp/engine/full_reader.cc", "cpp/engine/kv_pool.cc", "cpp/engine/layer.cc", "cpp/engine/memory.cc",
       "cpp/engine/model.cc", "cpp/engine/node_batch.cc", "cpp/engine/parallel_reader.cc", "cpp/engine/pass.cc", "cpp/engine/place_weights.cc", "cpp/engine/reader.cc", "cpp/engine/retrieve.cc",
       "cpp/engine/sample_table.cc", "cpp/engine/sampler.cc", "cpp/engine/scheduler.cc", "cpp/engine/score.cc", "cpp/engine/selection.cc", "cpp/engine/session.cc", "cpp/engine/shared_reader.cc",
-      "cpp/engine/streaming_reader.cc", "cpp/engine/token_scores.cc", "cpp/engine/tree.cc", "cpp/engine/upper.cc",
+      "cpp/engine/streaming_reader.cc", "cpp/engine/token_scores.cc", "cpp/engine/tree.cc", "cpp/engine/upper.cc", "cpp/engine/vector_scores.cc",
       "cpp/engine/whole_chunks.cc"
     ],
     "addon_sources": [

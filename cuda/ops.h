@@ -16,6 +16,9 @@ void inject(Stream& stream, const InjectArgs& args);
 void merge(Stream& stream, const MergeArgs& args);
 void gather(Stream& stream, const GatherArgs& args);
 void pool(Stream& stream, const PoolArgs& args);
+void cosine(Stream& stream, const CosineArgs& args);
+void standardize(Stream& stream, const StandardizeArgs& args);
+void highest(Stream& stream, const HighestArgs& args);
 void swiglu(Stream& stream, const SwigluArgs& args);
 void sample(Stream& stream, const SampleArgs& args);
 

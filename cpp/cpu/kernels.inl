@@ -20,7 +20,11 @@
 #include "cpu/merge.inl"
 #include "cpu/gather.inl"
 #include "cpu/pool.inl"
+#include "cpu/cosine.inl"
+#include "cpu/standardize.inl"
+#include "cpu/highest.inl"
 #include "cpu/swiglu.inl"
 #include "cpu/sample.inl"
 
-constexpr Ops kOps = {kVariant, embed, norm, gemm, rope, store, place, attend, inject, merge, gather, pool, swiglu, sample};
+constexpr Ops kOps = {
+    kVariant, embed, norm, gemm, rope, store, place, attend, inject, merge, gather, pool, cosine, standardize, highest, swiglu, sample};

@@ -52,16 +52,6 @@ struct SampledRow {
   int n_blocks() const { return static_cast<int>(ceil_div(n, kSampleBlock)); }
 };
 
-inline float highest_of(const float* x, int n) {
-  constexpr float kNothing = -std::numeric_limits<float>::infinity();
-  Vec most = broadcast(kNothing);
-  int i = 0;
-  for (; i + kLanes <= n; i += kLanes) most = max_number(load(x + i), most);
-  float highest = reduce_max(most);
-  for (; i < n; ++i) highest = x[i] > highest ? x[i] : highest;
-  return highest;
-}
-
 inline int32_t first_at(const SampledRow& row, float logit) {
   int i = 0;
   while (row.block_highest[i / kSampleBlock] != logit) i += kSampleBlock;

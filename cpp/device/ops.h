@@ -123,6 +123,29 @@ struct PoolArgs {
   bool operator==(const PoolArgs&) const = default;
 };
 
+// out[i] = a . b / (max(|a|, 1e-6) max(|b|, 1e-6)) with a = rows[i], b = query, both [dim]; sums in float64 (sharedllm-semantics 5). Rows lie anywhere.
+struct CosineArgs {
+  float* out; const float* const* rows; const float* query; int n_rows, dim;  // rows [n_rows] in device memory
+  bool operator==(const CosineArgs&) const = default;
+};
+
+// Products of query heads with the keys of all tokens of some chunks, made comparable: out[t] = the highest over the heads of (x - mean) /
+// max(deviation, 1e-6), with mean and deviation of the head's products over all tokens, in float64. Not-a-number counts nothing.
+// Chunk c has the tokens begin[c] .. begin[c + 1] of n_tokens, at least one. x [P, chunk by chunk [group, its tokens]]: P parts of `group` heads each;
+// heads[h] is part * group + the place in its part.
+struct StandardizeArgs {
+  float* out; const float* x; const int32_t* begin; const int32_t* heads;  // [n_tokens], .., [n_chunks + 1], [n_heads]
+  double* sums;                                                            // [n_heads, n_chunks + 1, 2] working memory
+  int n_chunks, n_heads, group, n_tokens;
+  bool operator==(const StandardizeArgs&) const = default;
+};
+
+// out[i] = the highest of x[begin[i]] .. x[end[i] - 1]; ranges are not empty. Not-a-number counts nothing; where there is nothing else: -infinity.
+struct HighestArgs {
+  float* out; const float* x; const int32_t* begin; const int32_t* end; int n_groups;
+  bool operator==(const HighestArgs&) const = default;
+};
+
 // out[n] = silu(gate[n]) * up[n]; out may be gate.
 struct SwigluArgs {
   float* out; const float* gate; const float* up; int64_t n;
@@ -168,6 +191,9 @@ struct Ops {
   void (*merge)(Stream&, const MergeArgs&);
   void (*gather)(Stream&, const GatherArgs&);
   void (*pool)(Stream&, const PoolArgs&);
+  void (*cosine)(Stream&, const CosineArgs&);
+  void (*standardize)(Stream&, const StandardizeArgs&);
+  void (*highest)(Stream&, const HighestArgs&);
   void (*swiglu)(Stream&, const SwigluArgs&);
   void (*sample)(Stream&, const SampleArgs&);
 };
@@ -194,6 +220,9 @@ inline void inject(Stream& s, const InjectArgs& a) {
 inline void merge(Stream& s, const MergeArgs& a) { s.ops->merge(s, a); }
 inline void gather(Stream& s, const GatherArgs& a) { s.ops->gather(s, a); }
 inline void pool(Stream& s, const PoolArgs& a) { s.ops->pool(s, a); }
+inline void cosine(Stream& s, const CosineArgs& a) { s.ops->cosine(s, a); }
+inline void standardize(Stream& s, const StandardizeArgs& a) { s.ops->standardize(s, a); }
+inline void highest(Stream& s, const HighestArgs& a) { s.ops->highest(s, a); }
 inline void swiglu(Stream& s, const SwigluArgs& a) { s.ops->swiglu(s, a); }
 inline void sample(Stream& s, const SampleArgs& a) { s.ops->sample(s, a); }
 

@@ -34,7 +34,7 @@ Selection select_groups(const std::vector<ChunkRef>& chunks, const TokenScores& 
   std::vector<Group> groups;
   for (size_t c = 0; c < chunks.size(); ++c) {
     const ChunkTree& tree = chunks[c].chunk->tree;
-    for (int g = 0; g < tree.fine().n_slots; ++g) groups.push_back({scores.best(c, tree.tokens_of({g, g + 1})), static_cast<int32_t>(c), g});
+    for (int g = 0; g < tree.fine().n_slots; ++g) groups.push_back({scores.of_group(c, g), static_cast<int32_t>(c), g});
   }
   const auto is_earlier = [](const Group& a, const Group& b) { return a.chunk != b.chunk ? a.chunk < b.chunk : a.index < b.index; };
   if (const auto n = static_cast<std::ptrdiff_t>(std::min<int64_t>(budget, static_cast<int64_t>(groups.size())));

@@ -13,7 +13,7 @@ namespace banyan {
 // the first on whose slots do not fit `budget`. What stays keeps its place and its rotation.
 void keep_best_chunks(const std::vector<ChunkRef>& chunks, Selection& selection, int64_t budget);
 
-// Nested: the `budget` fine groups of all chunks with the best tokens (ties: the earlier one), neighbours of one chunk as one run; no node is opened.
+// Nested: the `budget` fine groups of all chunks with the best tokens (ties: the earlier one), neighbours of one chunk as one run; no node is opened. `scores` are those of groups.
 Selection select_groups(const std::vector<ChunkRef>& chunks, const TokenScores& scores, int64_t budget);
 
 }  // namespace banyan

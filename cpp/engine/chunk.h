@@ -28,6 +28,12 @@ struct TokenKeys {
   std::shared_ptr<const void> owner;
 };
 
+// [n_compared, D] vectors of nodes 2, 3, ...: of the last token, behind layer 0.
+struct NodeVectors {
+  const float* data = nullptr;  // device memory
+  std::shared_ptr<const void> owner;
+};
+
 // What a chunk was read with when all its keys and values were computed.
 enum class KvKind : uint8_t {
   kBare,      // nothing: positions from 0 (FocusLLM)
@@ -49,7 +55,7 @@ struct Chunk {
   const ChunkTree tree;
   std::vector<uint8_t> mask;  // conformance only: 1 valid, 0 padding; empty: all valid
   // What choosing needs, by the adapter's selection rule; computed together, then is_indexed.
-  std::vector<float> vectors;                   // cosine: [n_compared, D] vectors of nodes 2, 3, ...
+  NodeVectors vectors;                          // cosine: of the nodes that are compared
   TokenKeys token_keys;                         // token keys: of every token
   bool is_indexed = false;                      // nested: and has its slots
   std::vector<NodeSlots> slots;                 // by node number

@@ -111,7 +111,13 @@ void Compressor::compute_vectors(Stream& s, const std::vector<std::shared_ptr<Ch
   if (chunks.empty()) return;
   const int n = static_cast<int>(ids.size()), dim = lower_.config.dim, kv_dim = lower_.kv_dim();
   a_.reserve(n);
-  std::vector<std::vector<float>> found(chunks.size());
+  std::vector<int32_t> first_vector;  // of each chunk
+  int32_t n_vectors = 0;
+  for (const auto& chunk : chunks) {
+    first_vector.push_back(n_vectors);
+    n_vectors += chunk->tree.n_compared();
+  }
+  const auto out = std::make_shared<Buffer>(device_, static_cast<size_t>(n_vectors) * static_cast<size_t>(dim) * sizeof(float));
   const Layer first(lower_, 0);
 
   // K and V before rotation depend on the token alone: once for all levels, in pieces, so that only they are there for whole chunks.
@@ -129,10 +135,14 @@ void Compressor::compute_vectors(Stream& s, const std::vector<std::shared_ptr<Ch
     const LevelPlan plan(chunks, level);
     const int n_nodes = static_cast<int>(plan.last_rows.size());
     indices_.clear();
-    std::vector<int32_t> last_ids;
+    std::vector<int32_t> last_ids, to;
     for (const int32_t row : plan.last_rows) last_ids.push_back(ids[static_cast<size_t>(row)]);
-    const size_t ids_at = indices_.add(last_ids), all_at = indices_.add(count_up(n)), offsets_at = indices_.add(plan.offsets),
-                 last_at = indices_.add(plan.last_offsets), begin_at = indices_.add(plan.kv_begin), end_at = indices_.add(plan.kv_end);
+    for (size_t c = 0; c < chunks.size(); ++c) {
+      for (int node = 1 << level; level < chunks[c]->tree.depth() && node < (2 << level); ++node) to.push_back(first_vector[c] + node - 2);
+    }
+    const size_t ids_at = indices_.add(last_ids), to_at = indices_.add(to), all_at = indices_.add(count_up(n)),
+                 offsets_at = indices_.add(plan.offsets), last_at = indices_.add(plan.last_offsets), begin_at = indices_.add(plan.kv_begin),
+                 end_at = indices_.add(plan.kv_end);
     indices_.upload();
     copy_rows(s, a_.moved, a_.k, indices_.at(all_at), n, kv_dim);
     first.rotate_keys(s, a_.moved.as<float>(), indices_.at(offsets_at), n);
@@ -142,19 +152,14 @@ void Compressor::compute_vectors(Stream& s, const std::vector<std::shared_ptr<Ch
     first.attention(s, a_, kv, {n_nodes, nullptr, indices_.at(last_at), indices_.at(begin_at), indices_.at(end_at), plan.n_pairs});
     first.mlp(s, a_, n_nodes);
     norm(s, {a_.normed.as<float>(), a_.x.as<float>(), lower_.weights.final_norm, n_nodes, dim, lower_.config.norm_eps});
+    store(s, {out->as<float>(), DType::kF32, dim, dim, a_.normed.as<float>(), indices_.at(to_at), n_nodes, 1, dim});
     check_cancelled(s);
-
-    std::vector<float> vectors(static_cast<size_t>(n_nodes) * static_cast<size_t>(dim));
-    device_.to_host(vectors.data(), a_.normed.as<float>(), vectors.size() * sizeof(float));
-    auto next = vectors.begin();
-    for (size_t c = 0; c < chunks.size(); ++c) {
-      if (level >= chunks[c]->tree.depth()) continue;
-      const auto count = (std::ptrdiff_t{1} << level) * dim;
-      found[c].insert(found[c].end(), next, next + count);
-      next += count;
-    }
   }
-  for (size_t c = 0; c < chunks.size(); ++c) chunks[c]->vectors = std::move(found[c]);
+  device_.sync();
+  check_cancelled(s);
+  for (size_t c = 0; c < chunks.size(); ++c) {
+    chunks[c]->vectors = {out->as<float>() + static_cast<size_t>(first_vector[c]) * static_cast<size_t>(dim), out};
+  }
 }
 
 // Writes a layer's slots into the batch's storage, node by node: [M][keys, values][n_slots, G, C].

@@ -88,7 +88,13 @@ void Compressor::encode_whole(Stream& s, const std::vector<std::shared_ptr<Chunk
   a_.reserve(n);
   auto out = std::make_shared<Buffer>(device_, static_cast<size_t>(n_slots) * slot_bytes());
   auto keys = std::make_shared<Buffer>(device_, wants_keys ? static_cast<size_t>(n) * row : 0);
-  std::vector<float> vectors(static_cast<size_t>(pass.lasts.size()) * static_cast<size_t>(dim));
+  std::vector<int32_t> vector_places, first_vector;  // of each vector among the last tokens; of each chunk
+  for (const WholePass::Item& item : pass.items) {
+    first_vector.push_back(static_cast<int32_t>(vector_places.size()));
+    const std::vector<int32_t> places = places_in(pass.lasts.rows, item.lasts);
+    vector_places.insert(vector_places.end(), places.begin(), places.end());
+  }
+  auto vectors = std::make_shared<Buffer>(device_, vector_places.size() * static_cast<size_t>(dim) * sizeof(float));
 
   indices_.clear();
   for (RowList* list : {&pass.all, &pass.firsts, &pass.lasts, &pass.firsts_and_lasts}) {
@@ -99,7 +105,7 @@ void Compressor::encode_whole(Stream& s, const std::vector<std::shared_ptr<Chunk
   }
   const size_t ids_at = indices_.add(pass.ids), group_end_at = indices_.add(pass.group_end),
                first_places_at = indices_.add(places_in(pass.firsts_and_lasts.rows, pass.firsts.rows)),
-               last_places_at = indices_.add(places_in(pass.firsts_and_lasts.rows, pass.lasts.rows));
+               last_places_at = indices_.add(places_in(pass.firsts_and_lasts.rows, pass.lasts.rows)), vectors_at = indices_.add(vector_places);
   indices_.upload();
   const int32_t *numbers = indices_.at(pass.all.rows_at), *offsets = indices_.at(pass.all.offsets_at);
 
@@ -177,9 +183,7 @@ void Compressor::encode_whole(Stream& s, const std::vector<std::shared_ptr<Chunk
       const int n_lasts = pass.lasts.size();
       copy_rows(s, a_.picked, a_.x, is_last ? numbers : indices_.at(keeps_firsts ? last_places_at : pass.lasts.rows_at), n_lasts, dim);
       norm(s, {a_.normed.as<float>(), a_.picked.as<float>(), lower_.weights.final_norm, n_lasts, dim, lower_.config.norm_eps});
-      device_.sync();
-      check_cancelled(s);
-      device_.to_host(vectors.data(), a_.normed.as<float>(), vectors.size() * sizeof(float));
+      copy_rows(s, *vectors, a_.normed, indices_.at(vectors_at), static_cast<int>(vector_places.size()), dim);
       if (keeps_firsts) pick(a_.x, a_.y, indices_.at(first_places_at), n_slots);
     }
     check_cancelled(s);
@@ -193,11 +197,7 @@ void Compressor::encode_whole(Stream& s, const std::vector<std::shared_ptr<Chunk
     chunk.forget_slots(1);
     chunk.set_slots(1, {out->as<std::byte>() + static_cast<size_t>(item.slot) * slot_bytes(), item.n_slots, out});
     if (wants_keys) chunk.token_keys = {keys->as<std::byte>() + static_cast<size_t>(item.row) * row, keys};
-    chunk.vectors.clear();
-    for (const int32_t place : places_in(pass.lasts.rows, item.lasts)) {
-      const auto first = vectors.begin() + static_cast<std::ptrdiff_t>(place) * dim;
-      chunk.vectors.insert(chunk.vectors.end(), first, first + dim);
-    }
+    if (wants_vectors) chunk.vectors = {vectors->as<float>() + static_cast<size_t>(first_vector[c]) * static_cast<size_t>(dim), vectors};
   }
 }
 

@@ -73,7 +73,7 @@ DocumentWriter::DocumentWriter(Device& device, const std::string& path, const Do
   for (size_t c = 0; c < content_.chunks.size(); ++c) {
     const Chunk& chunk = *content_.chunks[c];
     tokens_.insert(tokens_.end(), chunk.tokens.begin(), chunk.tokens.end());
-    if (is_indexed_ && shape_.tree.selection == SelectionRule::kCosine) n_vectors_ += static_cast<size_t>(chunk.tree.n_compared());
+    n_vectors_ += vector_bytes(chunk) / (static_cast<size_t>(shape_.dim) * sizeof(float));
     for (int node = 1; node <= chunk.tree.n_nodes(); ++node) {
       const NodeSlots& slots = chunk.slots[static_cast<size_t>(node)];
       if (slots.data == nullptr) continue;
@@ -81,7 +81,13 @@ DocumentWriter::DocumentWriter(Device& device, const std::string& path, const Do
       n_slots_ += static_cast<size_t>(slots.n_slots);
     }
   }
-  n_total_ = n_slots_ * shape_.slot_bytes() + tokens_.size() * key_bytes() + kv_bytes(0) + kv_bytes(1);
+  n_total_ = n_slots_ * shape_.slot_bytes() + tokens_.size() * key_bytes() + kv_bytes(0) + kv_bytes(1) +
+             n_vectors_ * static_cast<size_t>(shape_.dim) * sizeof(float);
+}
+
+size_t DocumentWriter::vector_bytes(const Chunk& chunk) const {
+  if (!is_indexed_ || shape_.tree.selection != SelectionRule::kCosine) return 0;
+  return static_cast<size_t>(chunk.tree.n_compared()) * static_cast<size_t>(shape_.dim) * sizeof(float);
 }
 
 std::string DocumentWriter::header() const {
@@ -205,7 +211,13 @@ bool DocumentWriter::step() {
   if (!has_keys_) put_padding(tokens_.size() * key_bytes());
   has_keys_ = true;
   if (!put_kv(until)) return false;
-  for (const auto& chunk : content_.chunks) put(chunk->vectors.data(), chunk->vectors.size() * sizeof(float));
+  for (; next_vectors_ < content_.chunks.size(); ++next_vectors_) {
+    if (n_done_ >= until) return false;
+    const Chunk& chunk = *content_.chunks[next_vectors_];
+    const size_t n_bytes = vector_bytes(chunk);
+    put_from_device(reinterpret_cast<const std::byte*>(chunk.vectors.data), n_bytes);
+    n_done_ += n_bytes;
+  }
   put(tokens_.data(), tokens_.size() * sizeof(int32_t));
   for (const auto& [c, node] : encoded_) {
     const std::array<int32_t, 3> row{static_cast<int32_t>(c), node, content_.chunks[c]->slots[static_cast<size_t>(node)].n_slots};
@@ -242,7 +254,7 @@ DocumentReader::DocumentReader(Device& device, const std::string& path, const Do
   if (checksum.shape[0] != static_cast<int64_t>(kChecksumBytes) || static_cast<const std::byte*>(checksum.data) + kChecksumBytes != end)
     fail("the checksum does not end the file");
   if (device.is_host()) return;
-  for (const char* name : {"slots", "keys", kKvNames[0], kKvNames[1]}) {
+  for (const char* name : {"slots", "keys", kKvNames[0], kKvNames[1], "vectors"}) {
     const auto found = file_->tensors.find(name);
     if (found != file_->tensors.end()) copies_[name] = std::make_shared<Buffer>(device, n_bytes_of(found->second));
   }
@@ -260,6 +272,8 @@ void DocumentReader::copy_slice(uint64_t begin, uint64_t end) {
 }
 
 DocumentReader::Placed DocumentReader::place(const char* name, const TensorView& tensor) const {
+  const auto at = static_cast<size_t>(static_cast<const std::byte*>(tensor.data) - file_->file.bytes().data());
+  if (at % kAlignment != 0) fail(std::string("tensor ") + name + " is not aligned");
   const auto found = copies_.find(name);
   if (found == copies_.end()) return {static_cast<const std::byte*>(tensor.data), file_};
   return {found->second->as<std::byte>(), found->second};
@@ -321,6 +335,7 @@ DocumentContent DocumentReader::take() {
   if (row_bytes(keys.dtype, keys.shape[0]) != static_cast<size_t>(tokens.shape[0]) * key_bytes) fail("tensor keys has another size");
   const Placed placed_keys = place("keys", keys);
   const std::byte* next_key = placed_keys.data;
+  const Placed placed_vectors = place("vectors", vectors);
   size_t next_vector = 0;
   for (int64_t begin = 0; begin < tokens.shape[0]; begin += tree.chunk_size) {
     std::vector<int32_t> chunk_ids(static_cast<size_t>(std::min<int64_t>(tree.chunk_size, tokens.shape[0] - begin)));
@@ -328,8 +343,7 @@ DocumentContent DocumentReader::take() {
     auto chunk = std::make_shared<Chunk>(std::move(chunk_ids), begin, tree);
     const auto count = is_indexed && shape_.tree.selection == SelectionRule::kCosine ? static_cast<size_t>(chunk->tree.n_compared()) : 0;
     if (next_vector + count > static_cast<size_t>(vectors.shape[0])) fail("tensor vectors is too short");
-    chunk->vectors.resize(count * static_cast<size_t>(shape_.dim));
-    if (count > 0) std::memcpy(chunk->vectors.data(), static_cast<const std::byte*>(vectors.data) + next_vector * row, count * row);
+    if (count > 0) chunk->vectors = {reinterpret_cast<const float*>(placed_vectors.data + next_vector * row), placed_vectors.owner};
     next_vector += count;
     if (is_indexed) chunk->token_keys = {next_key, placed_keys.owner};
     next_key += chunk->tokens.size() * key_bytes;

@@ -53,6 +53,7 @@ class DocumentWriter {
   void put_padding(size_t n_bytes);
   std::string header() const;
   bool put_kv(uint64_t until);
+  size_t vector_bytes(const Chunk& chunk) const;
   size_t kv_bytes(size_t kind) const { return has_kv_[kind] ? tokens_.size() * shape_.pool.token_bytes() : 0; }
   size_t key_bytes() const { return is_indexed_ ? shape_.key_bytes() : 0; }
   Device& device_;
@@ -62,7 +63,7 @@ class DocumentWriter {
   Hash hash_;
   std::vector<std::pair<size_t, int>> encoded_;  // chunk, node
   std::vector<int32_t> tokens_;
-  size_t n_vectors_ = 0, n_slots_ = 0, next_node_ = 0, next_chunk_ = 0;
+  size_t n_vectors_ = 0, n_slots_ = 0, next_node_ = 0, next_chunk_ = 0, next_vectors_ = 0;
   bool is_indexed_ = true;                // all chunks are
   std::array<bool, kKvKinds> has_kv_{};   // all chunks have rows of this kind
   size_t next_kind_ = 0, next_part_ = 0;  // of put_kv: kind; layer, side and chunk in one number
@@ -78,7 +79,7 @@ class DocumentReader {
   bool step();
   uint64_t n_done() const { return n_done_; }
   uint64_t n_total() const { return n_total_; }
-  // After the last step. Slots, keys and whole chunks point into the mapped file, or into copies on a device that cannot read it.
+  // After the last step. Slots, keys, vectors and whole chunks point into the mapped file, or into copies on a device that cannot read it.
   DocumentContent take();
 
   TreeConfig tree;  // the model's, with the document's chunk size

@@ -6,6 +6,7 @@
 #include "engine/budget.h"
 #include "engine/stopwatch.h"
 #include "engine/token_scores.h"
+#include "engine/vector_scores.h"
 
 namespace banyan {
 
@@ -38,11 +39,14 @@ void Retrieve::begin() {
 
 void Retrieve::select(Stream& s) {
   const bool takes_groups = tree_.slot_budget > 0 && tree_.budget_unit == BudgetUnit::kGroup;
-  if (tree_.do_retrieval && tree_.selection == SelectionRule::kTokenKeys) {
-    const TokenScores scores(*e_.device, s, e_.upper, e_.lower, e_.kv_dtype, refs_, query_vector, tree_);
-    selection_ = takes_groups ? select_groups(refs_, scores, tree_.slot_budget) : select_nodes(refs_, NodeScore(std::cref(scores)), tree_);
+  if (!tree_.do_retrieval) {
+    selection_ = select_nodes(refs_, {}, tree_);
+  } else if (tree_.selection == SelectionRule::kCosine) {
+    selection_ = select_nodes(refs_, VectorScores(*e_.device, s, refs_, query_vector), tree_);
   } else {
-    selection_ = select_nodes(refs_, std::span<const float>(query_vector), tree_);
+    const TokenScores scores(*e_.device, s, e_.upper, e_.lower, e_.kv_dtype, refs_, query_vector, tree_,
+        takes_groups ? TokenScores::Of::kGroups : TokenScores::Of::kNodes);
+    selection_ = takes_groups ? select_groups(refs_, scores, tree_.slot_budget) : select_nodes(refs_, std::cref(scores), tree_);
   }
   if (tree_.slot_budget > 0 && !takes_groups) keep_best_chunks(refs_, selection_, tree_.slot_budget);
   for (const auto& nodes : selection_) {

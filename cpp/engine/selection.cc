@@ -1,7 +1,6 @@
 #include "engine/selection.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
 namespace banyan {
@@ -18,17 +17,6 @@ Extent extent_of(const ChunkTree& tree, const SelectedNode& node) {
   const int level = level_of(node.node);
   if (!tree.is_nested()) return {level, tree.span(node.node), slots, node.node, {0, slots.n_slots}, 1};
   return {level, tree.span(node.node), slots, 1, tree.groups(node.node), tree.groups_per_slot(node.node)};
-}
-
-float cosine(std::span<const float> a, std::span<const float> b) {
-  constexpr double kEpsilon = 1e-6;
-  double dot = 0, aa = 0, bb = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    dot += static_cast<double>(a[i]) * b[i];
-    aa += static_cast<double>(a[i]) * a[i];
-    bb += static_cast<double>(b[i]) * b[i];
-  }
-  return static_cast<float>(dot / (std::max(std::sqrt(aa), kEpsilon) * std::max(std::sqrt(bb), kEpsilon)));
 }
 
 Selection select_nodes(const std::vector<ChunkRef>& chunks, const NodeScore& score, const TreeConfig& config) {
@@ -68,15 +56,6 @@ Selection select_nodes(const std::vector<ChunkRef>& chunks, const NodeScore& sco
     }
   }
   return selection;
-}
-
-Selection select_nodes(const std::vector<ChunkRef>& chunks, std::span<const float> query, const TreeConfig& config) {
-  const NodeScore score = [&](size_t c, int node) {
-    if (node == 1) return kNone;  // the rule compares halves only
-    const auto row = static_cast<size_t>(node) - 2;
-    return cosine(std::span(chunks[c].chunk->vectors).subspan(row * query.size(), query.size()), query);
-  };
-  return select_nodes(chunks, score, config);
 }
 
 }  // namespace banyan

@@ -46,10 +46,4 @@ using NodeScore = std::function<float(size_t chunk, int node)>;
 // the others each chunk's own halves; on a tie the left half wins. Without retrieval every chunk chooses right and nothing is scored.
 Selection select_nodes(const std::vector<ChunkRef>& chunks, const NodeScore& score, const TreeConfig& config);
 
-// Cosine with an epsilon of 1e-6 against zero norms (sharedllm-semantics 5). Accumulated in float64.
-float cosine(std::span<const float> a, std::span<const float> b);
-
-// The paper's rule: cosine of the nodes' vectors with the query's. All chunks must be indexed.
-Selection select_nodes(const std::vector<ChunkRef>& chunks, std::span<const float> query, const TreeConfig& config);
-
 }  // namespace banyan

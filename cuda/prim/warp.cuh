@@ -39,14 +39,14 @@ template <class T> __device__ __forceinline__ T warp_scan(T value) {
   return value;
 }
 
-// Over a block of blockDim.x threads (one dimension). `scratch` is shared memory, one float a warp; it may be used again after the next barrier.
-__device__ __forceinline__ float block_sum(float value, float* scratch) {
+// Over a block of blockDim.x threads (one dimension). `scratch` is shared memory, one value a warp; it may be used again after the next barrier.
+template <class T> __device__ __forceinline__ T block_sum(T value, T* scratch) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp,
             n_warps = static_cast<int>(blockDim.x) / kWarp;
   value = warp_sum(value);
   if (lane == 0) scratch[warp] = value;
   __syncthreads();
-  return warp_sum(lane < n_warps ? scratch[lane] : 0.0f);
+  return warp_sum(lane < n_warps ? scratch[lane] : T{});
 }
 
 __device__ __forceinline__ float block_max(float value, float* scratch) {

@@ -103,6 +103,9 @@ struct Run {
   void merge(const MergeArgs& args) { call(args, banyan::merge, &OnDevice::merge); }
   void gather(const GatherArgs& args) { call(args, banyan::gather, &OnDevice::gather); }
   void pool(const PoolArgs& args) { call(args, banyan::pool, &OnDevice::pool); }
+  void cosine(const CosineArgs& args) { call(args, banyan::cosine, &OnDevice::cosine); }
+  void standardize(const StandardizeArgs& args) { call(args, banyan::standardize, &OnDevice::standardize); }
+  void highest(const HighestArgs& args) { call(args, banyan::highest, static_cast<void (OnDevice::*)(HighestArgs)>(&OnDevice::highest)); }
   void sample(const SampleArgs& args) { call(args, banyan::sample, &OnDevice::sample); }
   void swiglu(const SwigluArgs& args) { call(args, banyan::swiglu, &OnDevice::swiglu); }
 
@@ -184,6 +187,9 @@ void inject_suite(Run&);
 void merge_suite(Run&);
 void gather_suite(Run&);
 void pool_suite(Run&);
+void cosine_suite(Run&);
+void standardize_suite(Run&);
+void highest_suite(Run&);
 void swiglu_suite(Run&);
 void sample_suite(Run&);
 void cancel_suite(Run&);

@@ -110,6 +110,33 @@ class OnDevice {
     a.end = in(a.end, groups);
     call(::banyan::pool, a);
   }
+  void cosine(CosineArgs a) {
+    const auto n = static_cast<size_t>(a.n_rows), dim = static_cast<size_t>(a.dim);
+    std::vector<const float*> rows(a.rows, a.rows + n);
+    for (const float*& row : rows) row = in(row, dim);
+    a.rows = in(rows.data(), n);
+    a.query = in(a.query, dim);
+    a.out = out(a.out, n);
+    call(::banyan::cosine, a);
+  }
+  void standardize(StandardizeArgs a) {
+    const auto chunks = static_cast<size_t>(a.n_chunks), heads = static_cast<size_t>(a.n_heads), tokens = static_cast<size_t>(a.n_tokens);
+    const auto n_parts = static_cast<size_t>(highest(a.heads, heads) / a.group + 1);
+    a.x = in(a.x, n_parts * static_cast<size_t>(a.group) * tokens);
+    a.begin = in(a.begin, chunks + 1);
+    a.heads = in(a.heads, heads);
+    a.sums = out(a.sums, heads * (chunks + 1) * 2);
+    a.out = out(a.out, tokens);
+    call(::banyan::standardize, a);
+  }
+  void highest(HighestArgs a) {
+    const auto groups = static_cast<size_t>(a.n_groups);
+    a.x = in(a.x, static_cast<size_t>(std::max(0, highest(a.end, groups))));
+    a.out = out(a.out, groups);
+    a.begin = in(a.begin, groups);
+    a.end = in(a.end, groups);
+    call(::banyan::highest, a);
+  }
   void sample(SampleArgs a) {
     const auto rows = static_cast<size_t>(a.n_rows);
     int n_edits = 0;
