@@ -13,8 +13,8 @@
     "no_cuda_sources": ["cpp/device/no_cuda.cc"],
     "cuda_sources": [
       "cuda/attend.cu", "cuda/attend_exact.cu", "cuda/attend_join.cu", "cuda/attend_mma.cu", "cuda/attend_split.cu", "cuda/backend.cu",
-      "cuda/cosine.cu", "cuda/device.cu", "cuda/embed.cu", "cuda/gather.cu", "cuda/gemm.cu", "cuda/gemm_f32.cu", "cuda/gemm_few.cu", "cuda/gemm_mma.cu",
-      "cuda/gemm_operands.cu", "cuda/gemm_wgmma.cu", "cuda/highest.cu", "cuda/inject.cu", "cuda/merge.cu", "cuda/norm.cu", "cuda/place.cu", "cuda/pool.cu", "cuda/replay.cu",
+      "cuda/compress.cu", "cuda/cosine.cu", "cuda/device.cu", "cuda/embed.cu", "cuda/gather.cu", "cuda/gemm.cu", "cuda/gemm_f32.cu", "cuda/gemm_few.cu", "cuda/gemm_mma.cu",
+      "cuda/gemm_operands.cu", "cuda/gemm_wgmma.cu", "cuda/highest.cu", "cuda/inject.cu", "cuda/merge.cu", "cuda/norm.cu", "cuda/place.cu", "cuda/replay.cu",
       "cuda/rope.cu", "cuda/sample.cu", "cuda/staging.cu", "cuda/standardize.cu", "cuda/store.cu", "cuda/swiglu.cu"
     ],
     "emulate_sources": [

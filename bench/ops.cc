@@ -240,7 +240,10 @@ void bench_rows(Machine& machine) {
     merge(machine.stream, {out.data(), nullptr, x.data(), weight_of_rows, up.data(), weight_of_rows + 1, kTokens * kHeads, kHeadDim, 1.0f});
   });
   print("gather F16 512 x 2048", 1.5 * n_bytes, [&](int) { gather(machine.stream, {out.data(), cache.data(), DType::kF16, rows.data(), kTokens, kDim}); });
-  print("pool 512 / 8 x 2048", 1.125 * n_bytes, [&](int) { pool(machine.stream, {out.data(), x.data(), begin.data(), end.data(), kTokens / 8, kDim}); });
+  print("compress F16 512 / 8 x 32 x 64", (1 + 1 / 16.0) * n_bytes, [&](int) {
+    compress(machine.stream, {cache.data(), DType::kF16, rows.data(), rows.data(), 0, x.data(), begin.data(), end.data(), rows.data(), weight.data(), 1.0f,
+                                 kTokens / 8, kHeads, kHeadDim, false});
+  });
   print("swiglu 512 x 8192", 12.0 * kTokens * kInner, [&](int) { swiglu(machine.stream, {out.data(), x.data(), up.data(), int64_t{kTokens} * kInner}); });
 }
 

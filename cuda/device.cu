@@ -21,9 +21,9 @@ namespace {
 constexpr BatchRows kBatchRows{4096, 2048, 4096};
 constexpr int kLeastCapability = 80;  // cp.async, mma of m16n8k16 and bf16 came with 8.0 (Ampere)
 
-const Ops kOps{"cuda", embed, norm, gemm, rope, store, place, attend, inject, merge, gather, pool, cosine, standardize, highest, swiglu, sample};
+const Ops kOps{"cuda", embed, norm, gemm, rope, store, place, attend, inject, merge, gather, compress, cosine, standardize, highest, swiglu, sample};
 const Ops kExactOps{
-    "cuda-exact", embed, norm, gemm, rope, store, place, attend, inject, merge, gather, pool, cosine, standardize, highest, swiglu, sample};
+    "cuda-exact", embed, norm, gemm, rope, store, place, attend, inject, merge, gather, compress, cosine, standardize, highest, swiglu, sample};
 
 int attribute(cudaDeviceAttr which, int index) {
   int value = 0;

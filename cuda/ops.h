@@ -15,7 +15,7 @@ void attend(Stream& stream, const AttendArgs& args);
 void inject(Stream& stream, const InjectArgs& args);
 void merge(Stream& stream, const MergeArgs& args);
 void gather(Stream& stream, const GatherArgs& args);
-void pool(Stream& stream, const PoolArgs& args);
+void compress(Stream& stream, const CompressArgs& args);
 void cosine(Stream& stream, const CosineArgs& args);
 void standardize(Stream& stream, const StandardizeArgs& args);
 void highest(Stream& stream, const HighestArgs& args);

@@ -12,6 +12,7 @@
 #include "cpu/gemm.inl"
 #include "cpu/rope.inl"
 #include "cpu/store.inl"
+#include "cpu/slot_row.inl"
 #include "cpu/place.inl"
 #include "cpu/attend.inl"
 #include "cpu/attend_few.inl"
@@ -19,7 +20,7 @@
 #include "cpu/inject.inl"
 #include "cpu/merge.inl"
 #include "cpu/gather.inl"
-#include "cpu/pool.inl"
+#include "cpu/compress.inl"
 #include "cpu/cosine.inl"
 #include "cpu/standardize.inl"
 #include "cpu/highest.inl"
@@ -27,4 +28,4 @@
 #include "cpu/sample.inl"
 
 constexpr Ops kOps = {
-    kVariant, embed, norm, gemm, rope, store, place, attend, inject, merge, gather, pool, cosine, standardize, highest, swiglu, sample};
+    kVariant, embed, norm, gemm, rope, store, place, attend, inject, merge, gather, compress, cosine, standardize, highest, swiglu, sample};

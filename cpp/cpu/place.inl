@@ -1,11 +1,10 @@
-// place: pieces of keys or values into a cache, keys turned on the way: read once, written once, nothing between.
+// place: pieces of keys or values into a cache, pooled and turned on the way: read once, written once, nothing between.
 
 struct PlaceJob {
   const Stream& stream;
   const PlaceArgs& args;
 };
 
-// One piece. A position turns all of its rows alike.
 inline void place_task(const PlaceJob& job, int index, std::byte* scratch) {
   const PlaceArgs& a = job.args;
   const PlacedRows& piece = a.pieces[index];
@@ -13,25 +12,35 @@ inline void place_task(const PlaceJob& job, int index, std::byte* scratch) {
   const size_t n_bytes = row_bytes(a.dtype, dim);
   const uint8_t* from = static_cast<const uint8_t*>(piece.from);
   uint8_t* out = static_cast<uint8_t*>(a.out) + static_cast<size_t>(piece.row) * n_bytes;
-  if (a.inv_freq == nullptr || piece.position == 0) {
-    std::memcpy(out, from, static_cast<size_t>(piece.n_rows) * n_bytes);
+  const bool turns = a.inv_freq != nullptr && (piece.position != 0 || piece.step != 0 || piece.index != 0 || a.magnitude != 1.0f);
+  if (!turns && piece.pooled == 1) {
+    if (piece.stride == 1) return static_cast<void>(std::memcpy(out, from, static_cast<size_t>(piece.n_rows) * n_bytes));
+    for (int j = 0; j < piece.n_rows; ++j)
+      std::memcpy(out + static_cast<size_t>(j) * n_bytes, from + static_cast<size_t>(j * piece.stride) * n_bytes, n_bytes);
     return;
   }
   float* cos = reinterpret_cast<float*>(scratch);
-  float* sin = cos + n_pairs;
-  float* row = sin + n_pairs;
-  for (int m = 0; m < n_pairs; ++m) {
-    const Rotation r = rotation(static_cast<double>(piece.position) * static_cast<double>(a.inv_freq[m]));
-    cos[m] = r.cos;
-    sin[m] = r.sin;
-  }
+  const SlotTurn turn{cos, cos + n_pairs, a.n_heads, n_pairs, a.is_interleaved};
+  float *row = cos + 2 * n_pairs, *other = row + dim;
   const Decode decode = decoder_of(a.dtype);
-  for (int i = 0; i < piece.n_rows; ++i, from += n_bytes, out += n_bytes) {
-    decode(from, dim, row);
-    for (int h = 0; h < a.n_heads; ++h) {
-      if (a.is_interleaved) rotate_interleaved(row + h * a.head_dim, cos, sin, n_pairs);
-      else rotate_halves(row + h * a.head_dim, cos, sin, n_pairs);
+  for (int j = 0; j < piece.n_rows; ++j, out += n_bytes) {
+    const int begin = j * piece.stride, n = std::min(piece.pooled, piece.n_from - begin);
+    decode(from + static_cast<size_t>(begin) * n_bytes, dim, row);
+    for (int r = 1; r < n; ++r) {
+      decode(from + static_cast<size_t>(begin + r) * n_bytes, dim, other);
+      add_row(row, other, dim, false);
     }
+    divide_row(row, n, dim);
+    if (turns && (j == 0 || piece.step != 0)) {  // without a step all rows of a piece turn alike
+      const double position = static_cast<double>(piece.position + j * piece.step), slow = static_cast<double>(piece.index);
+      turn.set(
+          [&](int m) {
+            const double angle = position * static_cast<double>(a.inv_freq[m]);
+            return a.slow_freq != nullptr ? angle + slow * static_cast<double>(a.slow_freq[m]) : angle;
+          },
+          a.magnitude);
+    }
+    if (turns) turn.turn(row);
     store_row(a.dtype, out, row, dim);
   }
 }

@@ -44,6 +44,13 @@ inline void rotate_interleaved(float* BANYAN_RESTRICT x, const float* BANYAN_RES
   }
 }
 
+inline void rotate_heads(float* x, const float* cos, const float* sin, int n_heads, int n_pairs, bool is_interleaved) {
+  for (int h = 0; h < n_heads; ++h, x += 2 * n_pairs) {
+    if (is_interleaved) rotate_interleaved(x, cos, sin, n_pairs);
+    else rotate_halves(x, cos, sin, n_pairs);
+  }
+}
+
 inline void rope_task(const RowsJob<RopeArgs>& job, int index, std::byte* scratch) {
   const RopeArgs& a = job.args;
   const int n_pairs = a.head_dim / 2;
@@ -55,11 +62,7 @@ inline void rope_task(const RowsJob<RopeArgs>& job, int index, std::byte* scratc
       cos[m] = r.cos * a.magnitude;
       sin[m] = r.sin * a.magnitude;
     }
-    for (int h = 0; h < a.n_heads; ++h) {
-      float* x = a.x + (t * a.n_heads + h) * a.head_dim;
-      if (a.is_interleaved) rotate_interleaved(x, cos, sin, n_pairs);
-      else rotate_halves(x, cos, sin, n_pairs);
-    }
+    rotate_heads(a.x + t * a.n_heads * a.head_dim, cos, sin, a.n_heads, n_pairs, a.is_interleaved);
   }
 }
 

@@ -68,12 +68,17 @@ struct StoreArgs {
   bool operator==(const StoreArgs&) const = default;
 };
 
-// Copies rows of keys or values from many places into one side of a cache of the same dtype (F32, F16 or Q8_0); rows [G, C] lie dense in both. With
-// inv_freq (keys) the rows of a piece are turned by its position on the way, as rope turns with magnitude 1, and rounded as store rounds; a piece of
-// position 0, like all without inv_freq, keeps its bits.
-struct PlacedRows { const void* from; int32_t row, n_rows, position; };  // rows 0 .. n_rows of `from` become rows `row` and following
+// Rows of keys or values out of many places into one side of a cache of the same dtype (F32, F16 or Q8_0); rows [G, C] lie dense in both.
+// Row j of a piece is the mean of its rows j * stride, ..., `pooled` of them or what is left, summed in that order; with inv_freq (keys) turned by the angles
+// (position + j * step) * inv_freq[m] + index * slow_freq[m], as rope turns; rounded as store rounds. What is neither pooled nor turned keeps its bits.
+struct PlacedRows {
+  const void* from; int32_t n_from, stride, pooled;  // n_from rows
+  int32_t row, n_rows;                               // they become rows `row` and following of the cache
+  int32_t position, step, index;
+};
 struct PlaceArgs {
-  void* out; DType dtype; const PlacedRows* pieces; int n_pieces; const float* inv_freq;  // pieces in device memory; [C/2] or null
+  void* out; DType dtype; const PlacedRows* pieces; int n_pieces;         // pieces in device memory
+  const float* inv_freq; const float* slow_freq; float magnitude;         // [C/2] each or null; slow_freq only beside inv_freq
   int n_heads, head_dim; bool is_interleaved;
   bool operator==(const PlaceArgs&) const = default;
 };
@@ -117,10 +122,15 @@ struct GatherArgs {
   bool operator==(const GatherArgs&) const = default;
 };
 
-// out[i, dim] = mean of the rows begin[i] <= r < end[i] of x[., dim]; ranges are not empty. Sums in float32, in row order.
-struct PoolArgs {
-  float* out; const float* x; const int32_t* begin; const int32_t* end; int n_groups; int64_t dim;
-  bool operator==(const PoolArgs&) const = default;
+// Tree compression (SharedLLM 2410.19318): slots out of the keys or values of a batch's tokens, one layer's and one side's. Slot i is the mean of the rows
+// begin[i] <= r < end[i] of x[., G, C], summed in that order (end null: the row begin[i]), turned by positions[i] as rope turns (inv_freq null: not), rounded as
+// store rounds, and goes to row rows[i] + side * strides[i] of out, whose rows [G, C] lie dense: F32, F16, or Q8_0 with head dims of whole blocks.
+struct CompressArgs {
+  void* out; DType dtype; const int32_t* rows; const int32_t* strides; int side;
+  const float* x; const int32_t* begin; const int32_t* end;
+  const int32_t* positions; const float* inv_freq; float magnitude;  // [n_slots], [C/2], as in RopeArgs
+  int n_slots, n_heads, head_dim; bool is_interleaved;
+  bool operator==(const CompressArgs&) const = default;
 };
 
 // out[i] = a . b / (max(|a|, 1e-6) max(|b|, 1e-6)) with a = rows[i], b = query, both [dim]; sums in float64 (sharedllm-semantics 5). Rows lie anywhere.
@@ -190,7 +200,7 @@ struct Ops {
   void (*inject)(Stream&, const InjectArgs&);
   void (*merge)(Stream&, const MergeArgs&);
   void (*gather)(Stream&, const GatherArgs&);
-  void (*pool)(Stream&, const PoolArgs&);
+  void (*compress)(Stream&, const CompressArgs&);
   void (*cosine)(Stream&, const CosineArgs&);
   void (*standardize)(Stream&, const StandardizeArgs&);
   void (*highest)(Stream&, const HighestArgs&);
@@ -219,7 +229,7 @@ inline void inject(Stream& s, const InjectArgs& a) {
 }
 inline void merge(Stream& s, const MergeArgs& a) { s.ops->merge(s, a); }
 inline void gather(Stream& s, const GatherArgs& a) { s.ops->gather(s, a); }
-inline void pool(Stream& s, const PoolArgs& a) { s.ops->pool(s, a); }
+inline void compress(Stream& s, const CompressArgs& a) { s.ops->compress(s, a); }
 inline void cosine(Stream& s, const CosineArgs& a) { s.ops->cosine(s, a); }
 inline void standardize(Stream& s, const StandardizeArgs& a) { s.ops->standardize(s, a); }
 inline void highest(Stream& s, const HighestArgs& a) { s.ops->highest(s, a); }

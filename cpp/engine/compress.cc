@@ -168,33 +168,24 @@ struct Compressor::SlotWriter {
   Stream& s;
   const NodeBatch& batch;
   std::byte* out;
-  const int32_t *slot_rows, *group_end, *slot_offsets, *numbers;  // device
+  const int32_t *to, *strides;  // device, per slot: its row of side 0, and how far it is to that of the next side
+  const int32_t *slot_rows, *group_end, *slot_offsets, *numbers;
 
   // k is unrotated, except strided slots taken from all rows, whose keys carry their rotation already.
   void write(const Layer& layer, int index, Rows rows) const {
-    side(layer, index, self.a_.k, true, rows);
-    side(layer, index, self.a_.v, false, rows);
+    const bool is_mean = self.tree_.slot_kind == SlotKind::kMean;
+    const int32_t* begin = rows == Rows::kSlots ? numbers : slot_rows;
+    const int32_t* end = rows == Rows::kAll && is_mean ? group_end : nullptr;
+    side(2 * index, self.a_.k, begin, end, is_mean || rows == Rows::kSlots ? &layer.rotation() : nullptr);
+    side(2 * index + 1, self.a_.v, begin, end, nullptr);
   }
 
  private:
-  void side(const Layer& layer, int index, const Buffer& all, bool is_key, Rows rows) const {
-    const bool is_mean = self.tree_.slot_kind == SlotKind::kMean;
-    const int kv_dim = self.lower_.kv_dim();
-    Buffer& picked = self.a_.moved;
-    if (rows == Rows::kSlots) copy_rows(s, picked, all, numbers, batch.n_slots, kv_dim);
-    else if (is_mean) pool(s, {picked.as<float>(), all.as<float>(), slot_rows, group_end, batch.n_slots, kv_dim});
-    else copy_rows(s, picked, all, slot_rows, batch.n_slots, kv_dim);
-    if (is_key && (is_mean || rows == Rows::kSlots)) layer.rotate_keys(s, picked.as<float>(), slot_offsets, batch.n_slots);
-
-    const size_t row = row_bytes(self.kv_dtype_, kv_dim);
-    std::byte* node_out = out;
-    for (const NodeBatch::Node& node : batch.nodes) {
-      const size_t side_bytes = static_cast<size_t>(node.n_slots) * row;
-      const float* from = picked.as<float>() + static_cast<size_t>(node.slot) * static_cast<size_t>(kv_dim);
-      store(s, {node_out + (static_cast<size_t>(index) * 2 + (is_key ? 0 : 1)) * side_bytes, self.kv_dtype_, kv_dim, self.lower_.config.head_dim,
-                   from, numbers, node.n_slots, self.lower_.config.n_kv_heads, self.lower_.config.head_dim});
-      node_out += static_cast<size_t>(node.n_slots) * self.slot_bytes();
-    }
+  void side(int side, const Buffer& x, const int32_t* begin, const int32_t* end, const Rotation* rotation) const {
+    const ModelConfig& c = self.lower_.config;
+    compress(s, {out, self.kv_dtype_, to, strides, side, x.as<float>(), begin, end, slot_offsets,
+                    rotation != nullptr ? rotation->inv_freq.as<float>() : nullptr, rotation != nullptr ? rotation->magnitude : 1.0f, batch.n_slots,
+                    c.n_kv_heads, c.head_dim, c.rope.is_interleaved});
   }
 };
 
@@ -237,14 +228,22 @@ void Compressor::encode(Stream& s, const std::vector<NodeRef>& refs) {
                slots_at = indices_.add(batch.slot_rows), groups_at = indices_.add(batch.group_end),
                slot_offsets_at = indices_.add(batch.slot_offsets), slot_begin_at = indices_.add(batch.slot_kv_begin),
                slot_end_at = indices_.add(batch.slot_kv_end), numbers_at = indices_.add(count_up(batch.n_slots));
+  std::vector<int32_t> to, strides;
+  for (const NodeBatch::Node& node : batch.nodes) {
+    for (int i = 0; i < node.n_slots; ++i) {
+      to.push_back(2 * n_layers * node.slot + i);
+      strides.push_back(node.n_slots);
+    }
+  }
+  const size_t to_at = indices_.add(to), strides_at = indices_.add(strides);
   std::vector<int32_t> slot_union = batch.slot_rows;  // rows of the slots before the union is spread
   if (batch.is_union) {
     for (int32_t& row : slot_union) row = batch.union_rows[static_cast<size_t>(row)];
   }
   const size_t slot_union_at = indices_.add(slot_union);
   indices_.upload();
-  const SlotWriter slots{
-      *this, s, batch, out->as<std::byte>(), indices_.at(slots_at), indices_.at(groups_at), indices_.at(slot_offsets_at), indices_.at(numbers_at)};
+  const SlotWriter slots{*this, s, batch, out->as<std::byte>(), indices_.at(to_at), indices_.at(strides_at), indices_.at(slots_at),
+      indices_.at(groups_at), indices_.at(slot_offsets_at), indices_.at(numbers_at)};
 
   embed(s, {a_.x.as<float>(), lower_.weights.embedding, indices_.at(ids_at), n_tokens});
   for (int i = 0; i < n_layers; ++i) {

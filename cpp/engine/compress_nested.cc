@@ -88,6 +88,13 @@ void Compressor::encode_whole(Stream& s, const std::vector<std::shared_ptr<Chunk
   a_.reserve(n);
   auto out = std::make_shared<Buffer>(device_, static_cast<size_t>(n_slots) * slot_bytes());
   auto keys = std::make_shared<Buffer>(device_, wants_keys ? static_cast<size_t>(n) * row : 0);
+  std::vector<int32_t> to, strides;  // per slot: its row of side 0, and how far it is to that of the next side
+  for (const WholePass::Item& item : pass.items) {
+    for (int i = 0; i < item.n_slots; ++i) {
+      to.push_back(2 * n_layers * item.slot + i);
+      strides.push_back(item.n_slots);
+    }
+  }
   std::vector<int32_t> vector_places, first_vector;  // of each vector among the last tokens; of each chunk
   for (const WholePass::Item& item : pass.items) {
     first_vector.push_back(static_cast<int32_t>(vector_places.size()));
@@ -105,25 +112,18 @@ void Compressor::encode_whole(Stream& s, const std::vector<std::shared_ptr<Chunk
   }
   const size_t ids_at = indices_.add(pass.ids), group_end_at = indices_.add(pass.group_end),
                first_places_at = indices_.add(places_in(pass.firsts_and_lasts.rows, pass.firsts.rows)),
-               last_places_at = indices_.add(places_in(pass.firsts_and_lasts.rows, pass.lasts.rows)), vectors_at = indices_.add(vector_places);
+               last_places_at = indices_.add(places_in(pass.firsts_and_lasts.rows, pass.lasts.rows)), vectors_at = indices_.add(vector_places),
+               to_at = indices_.add(to), strides_at = indices_.add(strides);
   indices_.upload();
   const int32_t *numbers = indices_.at(pass.all.rows_at), *offsets = indices_.at(pass.all.offsets_at);
 
-  // One side of a layer's slots, from rows [n_slots, G, C].
-  const auto store_slots = [&](int i, bool is_key, const Buffer& rows) {
-    for (const WholePass::Item& item : pass.items) {
-      const size_t side = static_cast<size_t>(i) * 2 + (is_key ? 0 : 1);
-      store(s,
-          {out->as<std::byte>() + static_cast<size_t>(item.slot) * slot_bytes() + side * static_cast<size_t>(item.n_slots) * row, kv_dtype_, kv_dim,
-              head_dim, rows.as<float>() + static_cast<size_t>(item.slot) * static_cast<size_t>(kv_dim), numbers, item.n_slots, heads, head_dim});
-    }
+  // One side of a layer's slots, from the keys or values of all tokens, or of those that slots begin with.
+  const auto write_slots = [&](int side, const Buffer& x, const int32_t* begin, const int32_t* end) {
+    compress(s, {out->as<std::byte>(), kv_dtype_, indices_.at(to_at), indices_.at(strides_at), side, x.as<float>(), begin, end, nullptr, nullptr,
+                    1.0f, n_slots, heads, head_dim, false});
   };
-  // The same from the keys or values of all tokens.
-  const auto thin = [&](int i, bool is_key, const Buffer& all) {
-    const int32_t* firsts = indices_.at(pass.firsts.rows_at);
-    if (is_mean) pool(s, {a_.moved.as<float>(), all.as<float>(), firsts, indices_.at(group_end_at), n_slots, kv_dim});
-    else copy_rows(s, a_.moved, all, firsts, n_slots, kv_dim);
-    store_slots(i, is_key, a_.moved);
+  const auto thin = [&](int side, const Buffer& all) {
+    write_slots(side, all, indices_.at(pass.firsts.rows_at), is_mean ? indices_.at(group_end_at) : nullptr);
   };
   // Token keys head by head, so that a head's keys are one matrix.
   const auto store_keys = [&](const Buffer& rows) {
@@ -146,20 +146,20 @@ void Compressor::encode_whole(Stream& s, const std::vector<std::shared_ptr<Chunk
     if (is_last && !keeps_all && !has_vectors) {  // the layer below has left just the first tokens
       if (i == 0) pick(a_.x, a_.y, indices_.at(pass.firsts.rows_at), n_slots);
       layer.keys_values(s, a_, n_slots);
-      store_slots(i, true, a_.k);
-      store_slots(i, false, a_.v);
+      write_slots(2 * i, a_.k, numbers, nullptr);
+      write_slots(2 * i + 1, a_.v, numbers, nullptr);
       break;
     }
     if (is_last && has_keys && !is_mean) {  // every key, but only the slots' values
       layer.keys(s, a_, n);
-      thin(i, true, a_.k);
+      thin(2 * i, a_.k);
       pick(a_.normed, a_.picked, indices_.at(pass.firsts.rows_at), n_slots);
       layer.values(s, a_, n_slots);
-      store_slots(i, false, a_.v);
+      write_slots(2 * i + 1, a_.v, numbers, nullptr);
     } else {
       layer.keys_values(s, a_, n);
-      thin(i, true, a_.k);
-      thin(i, false, a_.v);
+      thin(2 * i, a_.k);
+      thin(2 * i + 1, a_.v);
     }
     const bool attends = !is_last || has_vectors;
     if (!attends && !has_keys) break;

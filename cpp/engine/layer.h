@@ -127,6 +127,7 @@ class Layer {
   void keys_values(Stream& s, Activations& a, int n, int first = 0) const;
   // a.v from row `first` on = the values of a.normed. n rows.
   void values(Stream& s, Activations& a, int n, int first = 0) const;
+  const Rotation& rotation() const { return rotation_; }
   // Rotates keys [n, G, C] in place.
   void rotate_keys(Stream& s, float* k, const int32_t* positions, int n) const;
   // Queries from a.normed, attention over kv, output projection, residual. With queries.rows only those rows of a.x remain (compacted).

@@ -1,7 +1,6 @@
 #include "engine/memory.h"
 
 #include <algorithm>
-#include <numeric>
 
 namespace banyan {
 
@@ -117,122 +116,48 @@ void Memory::build(Stream& s, const MemoryPlan& plan) {
   query_position_ = plan.query_position;
   fast_query_position_ = plan.fast_query_position;
   storage_.reserve(2 * static_cast<size_t>(tree_.n_injected_layers) * static_cast<size_t>(n_slots_) * row_bytes(kv_dtype_, lower_.kv_dim()));
-  if (!missing.empty()) {
-    if (tree_.semantics == Semantics::kNested) make_nodes(s, missing);
-    else place_nodes(s, missing);
-  }
+  if (!missing.empty()) place_nodes(s, missing);
   device_.sync();
   placed_ = std::move(now);
 }
 
-// Slots that were rotated in their node: a second rotation adds to the first, and the magnitude of YaRN is in the keys already.
+// Slots that were rotated in their node are turned on: a second rotation adds to the first, and the magnitude of YaRN is in the keys already. Nested: slots
+// are made of stored ones, which are not rotated yet: slot i by the offset of its first token in the chunk, and by the chunk's index; both together
+// (sum), or one for the fast pairs and one for the slow ones (banded).
 void Memory::place_nodes(Stream& s, const std::vector<Missing>& missing) {
   const ModelConfig& c = lower_.config;
+  const Rotation& rotation = lower_.rotation;
+  const bool is_nested = tree_.semantics == Semantics::kNested, is_banded = is_nested && tree_.positions == Positions::kBanded;
   const size_t row = row_bytes(kv_dtype_, lower_.kv_dim());
   std::vector<PlacedRows> pieces;  // [M][keys, values]
   for (size_t side = 0; side < 2 * static_cast<size_t>(tree_.n_injected_layers); ++side) {
     for (const auto& [entry, first] : missing) {
-      const std::byte* slots = entry->chunk->slots[static_cast<size_t>(entry->node)].data;
-      pieces.push_back({slots + side * static_cast<size_t>(entry->n_slots()) * row, first, entry->n_slots(), entry->position});
+      const Extent& extent = entry->extent;
+      const NodeSlots& stored = entry->chunk->slots[static_cast<size_t>(extent.stored_node)];
+      PlacedRows piece{};
+      piece.from = stored.data + (side * static_cast<size_t>(stored.n_slots) + static_cast<size_t>(extent.rows.begin)) * row;
+      piece.n_from = extent.rows.size();
+      piece.stride = extent.rows_per_slot;
+      piece.pooled = tree_.slot_kind == SlotKind::kMean ? extent.rows_per_slot : 1;
+      piece.row = first;
+      piece.n_rows = entry->n_slots();
+      piece.position = (is_banded ? 0 : entry->position) + (is_nested ? extent.tokens.begin : 0);
+      piece.step = is_nested ? extent.slots.step : 0;
+      piece.index = is_banded ? entry->position : 0;
+      pieces.push_back(piece);
     }
   }
   pieces_.reserve(pieces.size() * sizeof(PlacedRows));
   device_.to_device(pieces_.as<PlacedRows>(), pieces.data(), pieces.size() * sizeof(PlacedRows));
   const auto n = static_cast<int>(missing.size());
+  const float *frequencies = (is_banded ? rotation.fast : rotation.inv_freq).as<float>(), *slow = is_banded ? rotation.slow.as<float>() : nullptr;
   for (int i = 0; i < tree_.n_injected_layers; ++i) {
     const KvView to = layer(i);
     const PlacedRows* from = pieces_.as<PlacedRows>() + static_cast<std::ptrdiff_t>(2 * i) * n;
-    place(s, {to.k, kv_dtype_, from, n, lower_.rotation.inv_freq.as<float>(), c.n_kv_heads, c.head_dim, c.rope.is_interleaved});
-    place(s, {to.v, kv_dtype_, from + n, n, nullptr, c.n_kv_heads, c.head_dim, false});
+    place(s, {to.k, kv_dtype_, from, n, frequencies, slow, is_nested ? rotation.magnitude : 1.0f, c.n_kv_heads, c.head_dim, c.rope.is_interleaved});
+    place(s, {to.v, kv_dtype_, from + n, n, nullptr, nullptr, 1.0f, c.n_kv_heads, c.head_dim, false});
     check_cancelled(s);
   }
-}
-
-// Arrays in the index table about all slots that have to be made, entry by entry.
-struct Memory::Rows {
-  Rows(const std::vector<Missing>& missing, Positions kind, IndexTable& table) {
-    std::vector<int32_t> targets_in, positions_in, offsets_in, begin_in, end_in;
-    for (const auto& [entry, first] : missing) {
-      const Extent& extent = entry->extent;
-      n_most = std::max(n_most, extent.rows.size());
-      for (int i = 0; i < entry->n_slots(); ++i) {
-        targets_in.push_back(first + i);
-        positions_in.push_back(entry->position);
-        offsets_in.push_back(extent.tokens.begin + i * extent.slots.step + (kind == Positions::kSum ? entry->position : 0));
-        begin_in.push_back(i * extent.rows_per_slot);
-        end_in.push_back(std::min((i + 1) * extent.rows_per_slot, extent.rows.size()));
-      }
-    }
-    n_slots = static_cast<int>(targets_in.size());
-    std::vector<int32_t> numbers_in(static_cast<size_t>(n_most));
-    std::iota(numbers_in.begin(), numbers_in.end(), 0);
-    table.clear();
-    const size_t numbers_at = table.add(numbers_in), targets_at = table.add(targets_in), positions_at = table.add(positions_in),
-                 offsets_at = table.add(offsets_in), begin_at = table.add(begin_in), end_at = table.add(end_in);
-    table.upload();
-    numbers = table.at(numbers_at);
-    targets = table.at(targets_at);
-    positions = table.at(positions_at);
-    offsets = table.at(offsets_at);
-    begin = table.at(begin_at);
-    end = table.at(end_at);
-  }
-  int n_slots = 0, n_most = 0;  // n_most: stored rows of the longest entry
-  const int32_t* numbers;       // [n_most] 0, 1, ...
-  const int32_t* targets;       // [n_slots] its row of the memory
-  const int32_t* positions;     // [n_slots] of the entry
-  const int32_t* offsets;       // [n_slots] of the slot's first token in its chunk, plus the entry's position where positions are summed
-  const int32_t *begin, *end;   // [n_slots] stored rows of the slot, counted from its entry's first
-};
-
-// Nested: slots are made of stored ones, which are not rotated yet.
-void Memory::make_nodes(Stream& s, const std::vector<Missing>& missing) {
-  const ModelConfig& c = lower_.config;
-  const size_t row = static_cast<size_t>(lower_.kv_dim()) * sizeof(float);
-  const Rows rows(missing, tree_.positions, indices_);
-  staged_.reserve(static_cast<size_t>(rows.n_slots) * row);
-  if (tree_.slot_kind == SlotKind::kMean) rows_.reserve(static_cast<size_t>(rows.n_most) * row);
-  for (int i = 0; i < tree_.n_injected_layers; ++i) {
-    const KvView to = layer(i);
-    for (const bool is_key : {true, false}) {
-      collect(s, missing, rows, static_cast<size_t>(i) * 2 + (is_key ? 0 : 1));
-      if (is_key) turn_keys(s, rows);
-      store(s, {is_key ? to.k : to.v, kv_dtype_, to.row_stride, to.head_stride, staged_.as<float>(), rows.targets, rows.n_slots, c.n_kv_heads,
-                   c.head_dim});
-    }
-    check_cancelled(s);
-  }
-}
-
-// staged_ = one layer's keys (side 2 i) or values (2 i + 1) of all entries.
-void Memory::collect(Stream& s, const std::vector<Missing>& missing, const Rows& rows, size_t side) {
-  const int kv_dim = lower_.kv_dim();
-  const size_t row = row_bytes(kv_dtype_, kv_dim);
-  size_t slot = 0;
-  for (const auto& [entry, first] : missing) {
-    const Extent& extent = entry->extent;
-    const NodeSlots& stored = entry->chunk->slots[static_cast<size_t>(extent.stored_node)];
-    const std::byte* from = stored.data + (side * static_cast<size_t>(stored.n_slots) + static_cast<size_t>(extent.rows.begin)) * row;
-    float* to = staged_.as<float>() + slot * static_cast<size_t>(kv_dim);
-    if (tree_.slot_kind == SlotKind::kStrided || extent.rows_per_slot == 1) {
-      gather(s, {to, from, kv_dtype_, rows.begin + slot, entry->n_slots(), kv_dim});
-    } else {
-      gather(s, {rows_.as<float>(), from, kv_dtype_, rows.numbers, extent.rows.size(), kv_dim});
-      pool(s, {to, rows_.as<float>(), rows.begin + slot, rows.end + slot, entry->n_slots(), kv_dim});
-    }
-    slot += static_cast<size_t>(entry->n_slots());
-  }
-}
-
-void Memory::turn_keys(Stream& s, const Rows& rows) const {
-  const ModelConfig& c = lower_.config;
-  const Rotation& rotation = lower_.rotation;
-  const auto turn = [&](const int32_t* positions, const Buffer& frequencies, float magnitude) {
-    rope(s, {staged_.as<float>(), positions, frequencies.as<float>(), rows.n_slots, c.n_kv_heads, c.head_dim, magnitude, c.rope.is_interleaved});
-  };
-  if (tree_.positions == Positions::kSum) return turn(rows.offsets, rotation.inv_freq, rotation.magnitude);
-  turn(rows.offsets, rotation.fast, rotation.magnitude);
-  turn(rows.positions, rotation.slow, 1.0f);
 }
 
 }  // namespace banyan

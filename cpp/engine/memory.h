@@ -34,15 +34,7 @@ struct MemoryPlan {
 class Memory {
  public:
   Memory(Device& device, const Decoder& lower, DType kv_dtype, const TreeConfig& tree)
-      : device_(device),
-        lower_(lower),
-        kv_dtype_(kv_dtype),
-        tree_(tree),
-        storage_(device),
-        pieces_(device),
-        staged_(device),
-        rows_(device),
-        indices_(device) {}
+      : device_(device), lower_(lower), kv_dtype_(kv_dtype), tree_(tree), storage_(device), pieces_(device) {}
 
   // Places the nodes' slots, or makes them of the chunks' fine slots; every node must be encoded. Those that lie where they did in the memory before
   // are left there. Throws kAborted, kOutOfMemory.
@@ -69,10 +61,6 @@ class Memory {
   };
   std::vector<Missing> find_missing(const MemoryPlan& plan, std::vector<Placed>& now);
   void place_nodes(Stream& s, const std::vector<Missing>& missing);
-  struct Rows;
-  void make_nodes(Stream& s, const std::vector<Missing>& missing);
-  void collect(Stream& s, const std::vector<Missing>& missing, const Rows& rows, size_t side);
-  void turn_keys(Stream& s, const Rows& rows) const;
   Device& device_;
   const Decoder& lower_;
   const DType kv_dtype_;
@@ -81,10 +69,6 @@ class Memory {
   Buffer storage_;              // [M][keys, values][n_slots, G, C]
   std::vector<Placed> placed_;  // what storage_ holds, by first slot
   Buffer pieces_;               // PlacedRows of every layer and side
-  // Nested:
-  Buffer staged_;  // [slots to be placed, G, C] float32
-  Buffer rows_;    // mean slots: the stored rows of one entry, float32
-  IndexTable indices_;
 };
 
 }  // namespace banyan

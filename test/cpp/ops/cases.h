@@ -134,7 +134,7 @@ inline constexpr InjectCase kInjectCases[] = {
 
 struct RowsCase {
   int rows, dim;
-};  // embed, norm, merge, gather, pool, swiglu
+};  // embed, norm, merge, gather, swiglu
 
 inline constexpr RowsCase kRowsCases[] = {{0, 8}, {1, 1}, {1, 3}, {2, 4}, {3, 5}, {5, 7}, {4, 8}, {3, 9}, {2, 15}, {7, 16}, {3, 17}, {2, 63},
     {5, 100}, {2, 128}, {40, 1000}, {9, 4096}, {300, 257}};

@@ -102,7 +102,7 @@ struct Run {
   void inject(const InjectArgs& args) { call(args, banyan::inject, &OnDevice::inject); }
   void merge(const MergeArgs& args) { call(args, banyan::merge, &OnDevice::merge); }
   void gather(const GatherArgs& args) { call(args, banyan::gather, &OnDevice::gather); }
-  void pool(const PoolArgs& args) { call(args, banyan::pool, &OnDevice::pool); }
+  void compress(const CompressArgs& args) { call(args, banyan::compress, &OnDevice::compress); }
   void cosine(const CosineArgs& args) { call(args, banyan::cosine, &OnDevice::cosine); }
   void standardize(const StandardizeArgs& args) { call(args, banyan::standardize, &OnDevice::standardize); }
   void highest(const HighestArgs& args) { call(args, banyan::highest, static_cast<void (OnDevice::*)(HighestArgs)>(&OnDevice::highest)); }
@@ -186,7 +186,7 @@ void attend_suite(Run&);
 void inject_suite(Run&);
 void merge_suite(Run&);
 void gather_suite(Run&);
-void pool_suite(Run&);
+void compress_suite(Run&);
 void cosine_suite(Run&);
 void standardize_suite(Run&);
 void highest_suite(Run&);

@@ -15,7 +15,7 @@ struct Named {
 
 constexpr Named kSuites[] = {{"embed", embed_suite}, {"norm", norm_suite}, {"gemm", gemm_suite}, {"rope", rope_suite}, {"store", store_suite},
     {"place", place_suite}, {"attend", attend_suite}, {"inject", inject_suite}, {"merge", merge_suite}, {"gather", gather_suite},
-    {"pool", pool_suite}, {"cosine", cosine_suite}, {"standardize", standardize_suite}, {"highest", highest_suite}, {"swiglu", swiglu_suite},
+    {"compress", compress_suite}, {"cosine", cosine_suite}, {"standardize", standardize_suite}, {"highest", highest_suite}, {"swiglu", swiglu_suite},
     {"sample", sample_suite}, {"cancel", cancel_suite}};
 
 struct NamedOnce {

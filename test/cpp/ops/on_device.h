@@ -60,11 +60,12 @@ class OnDevice {
     int last = 0;
     for (PlacedRows& piece : pieces) {
       last = std::max(last, piece.row + piece.n_rows);
-      piece.from = copy(piece.from, row * static_cast<size_t>(piece.n_rows), false);
+      piece.from = copy(piece.from, row * static_cast<size_t>(piece.n_from), false);
     }
     a.pieces = in(pieces.data(), pieces.size());
     a.out = copy(a.out, row * static_cast<size_t>(last), true);
     a.inv_freq = in(a.inv_freq, static_cast<size_t>(a.head_dim / 2));
+    a.slow_freq = in(a.slow_freq, static_cast<size_t>(a.head_dim / 2));
     call(::banyan::place, a);
   }
   void attend(AttendArgs a, uint64_t n_pairs) {
@@ -102,13 +103,20 @@ class OnDevice {
     a.rows = in(a.rows, rows);
     call(::banyan::gather, a);
   }
-  void pool(PoolArgs a) {
-    const auto groups = static_cast<size_t>(a.n_groups), dim = static_cast<size_t>(a.dim);
-    a.x = in(a.x, static_cast<size_t>(std::max(0, highest(a.end, groups))) * dim);
-    a.out = out(a.out, groups * dim);
-    a.begin = in(a.begin, groups);
-    a.end = in(a.end, groups);
-    call(::banyan::pool, a);
+  void compress(CompressArgs a) {
+    const auto slots = static_cast<size_t>(a.n_slots), dim = static_cast<size_t>(a.n_heads) * static_cast<size_t>(a.head_dim);
+    int last = -1;
+    for (size_t i = 0; i < slots; ++i) last = std::max(last, a.rows[i] + a.side * a.strides[i]);
+    const int n_rows = a.end != nullptr ? highest(a.end, slots) : highest(a.begin, slots) + 1;
+    a.out = copy(a.out, row_bytes(a.dtype, static_cast<int64_t>(dim)) * static_cast<size_t>(last + 1), true);
+    a.x = in(a.x, static_cast<size_t>(std::max(0, n_rows)) * dim);
+    a.rows = in(a.rows, slots);
+    a.strides = in(a.strides, slots);
+    a.begin = in(a.begin, slots);
+    a.end = in(a.end, slots);
+    a.positions = in(a.positions, slots);
+    a.inv_freq = in(a.inv_freq, static_cast<size_t>(a.head_dim / 2));
+    call(::banyan::compress, a);
   }
   void cosine(CosineArgs a) {
     const auto n = static_cast<size_t>(a.n_rows), dim = static_cast<size_t>(a.dim);

@@ -168,16 +168,30 @@ template <class Real> Attention<Real> merge(const Attention<Real>& a, const Atte
   return merged;
 }
 
-template <class Real> std::vector<Real> pool(const PoolArgs& a) {
-  std::vector<Real> out(static_cast<size_t>(a.n_groups * a.dim));
-  for (int64_t i = 0; i < a.n_groups; ++i) {
-    for (int64_t c = 0; c < a.dim; ++c) {
-      Real sum = 0;
-      for (int64_t r = a.begin[i]; r < a.end[i]; ++r) sum += static_cast<Real>(a.x[r * a.dim + c]);
-      out[static_cast<size_t>(i * a.dim + c)] = sum / static_cast<Real>(a.end[i] - a.begin[i]);
+// The mean of rows [begin, end) of x[., dim].
+template <class Real> std::vector<Real> mean_of_rows(const std::vector<double>& x, int begin, int end, int dim) {
+  std::vector<Real> mean(static_cast<size_t>(dim));
+  for (int c = 0; c < dim; ++c) {
+    Real sum = 0;
+    for (int r = begin; r < end; ++r) sum += static_cast<Real>(x[static_cast<size_t>(r) * static_cast<size_t>(dim) + static_cast<size_t>(c)]);
+    mean[static_cast<size_t>(c)] = sum / static_cast<Real>(end - begin);
+  }
+  return mean;
+}
+
+// A row [heads, head_dim] turned by angle(m), then multiplied.
+template <class Real, class Angle>
+void turn_row(std::vector<Real>& row, int heads, int head_dim, bool is_interleaved, double magnitude, Angle angle) {
+  for (int h = 0; h < heads; ++h) {
+    for (int m = 0; m < head_dim / 2; ++m) {
+      const auto at = static_cast<size_t>(h * head_dim);
+      Real &x = row[at + static_cast<size_t>(is_interleaved ? 2 * m : m)],
+           &y = row[at + static_cast<size_t>(is_interleaved ? 2 * m + 1 : m + head_dim / 2)];
+      const Real cos = static_cast<Real>(std::cos(angle(m))), sin = static_cast<Real>(std::sin(angle(m))), a = x, b = y;
+      x = (a * cos - b * sin) * static_cast<Real>(magnitude);
+      y = (a * sin + b * cos) * static_cast<Real>(magnitude);
     }
   }
-  return out;
 }
 
 template <class Real> std::vector<Real> swiglu(const SwigluArgs& a) {

@@ -1,4 +1,4 @@
-// The ops that treat rows or elements on their own: norm, rope, store, place, pool, swiglu.
+// The ops that treat rows or elements on their own: norm, rope, store, swiglu.
 #include "cases.h"
 #include "check.h"
 #include "data.h"
@@ -97,65 +97,6 @@ void store_suite(Run& run) {
     run.store({cache.data(), c.dtype, row_stride, head_stride, x.data(), rows.data(), c.tokens, c.heads, c.head_dim});
     run.check(is_as_near, "store Q8_0 is as near as ggml");
     run.check(cache == expected, std::string("store ") + traits(c.dtype).name + " dim " + std::to_string(c.head_dim));
-  }
-}
-
-// Pieces in any order, turned keys against rope and store (which have their own oracles), bits where nothing turns.
-void place_suite(Run& run) {
-  for (const DType dtype : {DType::kF32, DType::kF16, DType::kQ8_0}) {
-    for (const bool is_interleaved : {false, true}) {
-      constexpr int kHeads = 3, kHeadDim = 64, kDim = kHeads * kHeadDim;
-      const std::vector<int> counts = {1, 32, 0, 7, 33}, positions = {5, 0, 9, -3, 70000};
-      Random random(static_cast<uint64_t>(dtype));
-      const size_t row = row_bytes(dtype, kDim);
-      int n_rows = 0;
-      for (const int count : counts) n_rows += count;
-      std::vector<Packed> memory;
-      std::vector<PlacedRows> pieces;
-      std::vector<uint8_t> untouched(static_cast<size_t>(n_rows + 1) * row, 0xab), expected = untouched;
-      std::vector<float> inv_freq;
-      for (int m = 0; m < kHeadDim / 2; ++m) inv_freq.push_back(static_cast<float>(std::pow(10000.0, -2.0 * m / kHeadDim)));
-      std::vector<uint8_t> copied = untouched;
-      for (size_t i = counts.size(), at = 0; i-- > 0;) {  // the last piece comes first
-        const int n = counts[i];
-        memory.push_back(random_packed(random, dtype, n, kDim, 1));
-        const uint8_t* from = memory.back().data();
-        pieces.push_back({from, static_cast<int32_t>(at), n, positions[i]});
-        std::copy(from, from + static_cast<size_t>(n) * row, copied.begin() + static_cast<std::ptrdiff_t>(at * row));
-        std::vector<int32_t> numbers, turns(static_cast<size_t>(n), positions[i]);
-        for (int r = 0; r < n; ++r) numbers.push_back(r);
-        std::vector<float> x(static_cast<size_t>(n) * kDim);
-        run.gather({x.data(), from, dtype, numbers.data(), n, kDim});
-        run.rope({x.data(), turns.data(), inv_freq.data(), n, kHeads, kHeadDim, 1.0f, is_interleaved});
-        uint8_t* to = expected.data() + at * row;
-        if (positions[i] == 0) std::copy(from, from + static_cast<size_t>(n) * row, to);
-        else run.store({to, dtype, kDim, kHeadDim, x.data(), numbers.data(), n, kHeads, kHeadDim});
-        at += static_cast<size_t>(n);
-      }
-      const std::string what = std::string("place ") + traits(dtype).name;
-      const auto n_pieces = static_cast<int>(pieces.size());
-      std::vector<uint8_t> keys = untouched, values = untouched;
-      run.place({keys.data(), dtype, pieces.data(), n_pieces, inv_freq.data(), kHeads, kHeadDim, is_interleaved});
-      run.check(keys == expected, what + ": turned");
-      run.place({values.data(), dtype, pieces.data(), n_pieces, nullptr, kHeads, kHeadDim, is_interleaved});
-      run.check(values == copied, what + ": copied");
-    }
-  }
-}
-
-void pool_suite(Run& run) {
-  for (const RowsCase& c : kRowsCases) {
-    Random random(static_cast<uint64_t>(c.dim));
-    std::vector<int32_t> begin, end;
-    for (int i = 0; i < c.rows; ++i) {
-      begin.push_back(random.below(50));
-      end.push_back(begin.back() + 1 + random.below(33));
-    }
-    const std::vector<float> x = random.floats(static_cast<size_t>(83 * c.dim));
-    std::vector<float> out(static_cast<size_t>(c.rows) * static_cast<size_t>(c.dim), NAN);
-    const PoolArgs args{out.data(), x.data(), begin.data(), end.data(), c.rows, c.dim};
-    run.pool(args);
-    run.check_near(out, pool<double>(args), pool<float>(args), "pool dim " + std::to_string(c.dim));
   }
 }
 
