@@ -107,7 +107,7 @@ def shape(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--alpha", type=float, default=16.0)
     sub.add_argument("--open", type=float, default=0.7, help="share of the chunks with a fact whose path leads to it")
     sub.add_argument("--kinds", default="fact", choices=["fact", "all"], help="all: also pass keys, notes to repeat, titled documents")
-    sub.add_argument("--local", type=int, default=160, help="tokens of the local text")
+    sub.add_argument("--local-tokens", dest="local", type=int, default=160, help="tokens of the local text")
     sub.add_argument("--longest", type=int, default=8192, help="tokens of a document, most")
     sub.add_argument("--virtual", type=int, default=4096, help="chunk indices are drawn from documents of up to so many chunks: positions "
                      "beyond those are not learned")

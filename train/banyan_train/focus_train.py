@@ -149,9 +149,11 @@ class FactWindows:
     def draw(self, model: FocusLlama) -> Windows:
         size = self.sizes[-1] if self.rng.random() < 0.6 else self.draws.choice(self.sizes)
         ring = self.rings[size]
-        fresh = [self.chunk(size) for _ in range(2048 // size if ring.facts else 6144 // size)]
-        places = ring.add(focus_windows.read_chunks(model, [c for c, _ in fresh]), [f for _, f in fresh])
-        askable = [(place, key) for place in places for key in ring.facts[place]]
+        askable: list[tuple[int, int]] = []
+        while not askable:  # a few long chunks may hold no fact
+            fresh = [self.chunk(size) for _ in range(2048 // size if ring.facts else 6144 // size)]
+            places = ring.add(focus_windows.read_chunks(model, [c for c, _ in fresh]), [f for _, f in fresh])
+            askable = [(place, key) for place in places for key in ring.facts[place]]
         documents, texts, targets, rows = [], [], [], 0
         for i in self.rng.permutation(len(askable))[:24]:
             place, key = askable[i]

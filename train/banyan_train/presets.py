@@ -47,7 +47,7 @@ PRESETS: dict[str, dict] = {
                 "--kinds all --every 400",
         "matching": "--trials 512",
         "sharedllm": "--slot-kind mean --lower own --depth 3 --last-p 16 --chunk-size 256 --random-depth "
-                     "--minutes 7 --steps 1000000 --rate 1e-3 --batch 65536 --most-documents 32 --longest 8192 --local 256 "
+                     "--minutes 7 --steps 1000000 --rate 1e-3 --batch 65536 --most-documents 32 --longest 8192 --local-tokens 256 "
                      "--kinds all --precision bfloat16 --mix 20000 --mix-after 300 --every 500",
         "focusllm": "--minutes 4 --steps 1000000 --rate 2e-3 --windows 8 --scored 6 --rows 448 --chunk-size 512 --every 200",
         "eval": "--chunks 2,16,64,256 --documents 8",
@@ -60,7 +60,7 @@ PRESETS: dict[str, dict] = {
         "tokenizer": "--size 2048",
         "base": "--size demo --plant --minutes 22",
         "matching": "--trials 256",
-        "sharedllm": "--slot-kind mean --lower own --depth 3 --last-p 16 --random-depth --longest 8192 --local 448 "
+        "sharedllm": "--slot-kind mean --lower own --depth 3 --last-p 16 --random-depth --longest 8192 --local-tokens 448 "
                      "--minutes 60 --steps 100000 --mix 10000 --mix-after 60",
         "focusllm": "--minutes 46 --steps 100000",
         "eval": "--chunks 2,16,64,128", "focus-eval": "--chunks 1,4,16,64",
@@ -72,7 +72,7 @@ PRESETS: dict[str, dict] = {
         "tokenizer": "--size 4096 --sample 5 --digits",
         "base": "--size medium --plant --minutes 60 --steps 1000000 --batch 4096 --precision bfloat16 --kinds all --every 800",
         "matching": "--trials 256",
-        "sharedllm": "--slot-kind mean --lower own --depth 3 --last-p 16 --chunk-size 256 --random-depth --longest 8192 --local 448 --kinds all "
+        "sharedllm": "--slot-kind mean --lower own --depth 3 --last-p 16 --chunk-size 256 --random-depth --longest 8192 --local-tokens 448 --kinds all "
                      "--minutes 35 --steps 100000 --mix 10000 --mix-after 60 --precision bfloat16",
         "focusllm": "--minutes 65 --steps 100000 --chunk-size 512 --precision bfloat16",
         "eval": "--chunks 2,16,64,128", "focus-eval": "--chunks 1,4,16,64 --chunk-size 512",
@@ -85,7 +85,7 @@ PRESETS: dict[str, dict] = {
         "base": "--size tiny --plant --steps 40 --batch 1024 --every 40 --warm-steps 8",
         "matching": "--trials 32 --chunk-size 128",
         "sharedllm": "--slot-kind mean --lower own --depth 2 --last-p 8 --chunk-size 64 --steps 12 --batch 2048 "
-                     "--longest 512 --local 96 --mix 500 --mix-after 4 --every 12 --allow-weak-base",
+                     "--longest 512 --local-tokens 96 --mix 500 --mix-after 4 --every 12 --allow-weak-base",
         "focusllm": "--steps 6 --windows 4 --rows 32 --chunks-most 8 --chunk-size 64 --every 6 --allow-weak-base",
         "eval": "--chunks 2,8 --documents 2 --facts 4 --text-chunks 2", "focus-eval": "--chunks 2 --documents 2 --facts 4 --chunk-size 64",
         "least": 0.0, "need": {},

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -169,6 +170,25 @@ class Samples(unittest.TestCase):
                     self.assertLess(sample.target, n)
                     self.assertGreaterEqual(sample.size, focus_sample.SHORTEST)
                     self.assertEqual(sample.chunks(), first.chunks())
+
+    def test_no_chunk_without_question(self):
+        """Chunks are drawn again until one of them holds a fact to ask for."""
+
+        class Few(focus_train.FactWindows):
+            n_drawn = 0
+
+            def chunk(self, size):
+                self.n_drawn += 1
+                return np.full(size, 3), {5: 6} if self.n_drawn == 300 else {}
+
+            def window(self, ring, place, key, m, here):
+                return [place], [4, key]
+
+        look = SimpleNamespace(tokenizer=SimpleNamespace(begin=BOS))
+        draws = focus_train.Draws(np.random.default_rng(1))
+        windows = Few(None, look, draws, [32], 128, 100)
+        drawn = windows.draw(tiny())
+        self.assertEqual((windows.n_drawn, drawn.texts, drawn.targets), (320, [[4, 5]], [6]))
 
 
 class Export(unittest.TestCase):

@@ -40,7 +40,7 @@ def texts(rng: np.random.Generator) -> dict[str, np.ndarray]:
 
 
 def options(*words: str):
-    return parser().parse_args(["sharedllm", "--layers", "2", "--chunk-size", "64", "--last-p", "8", "--local", "60", "--batch", "600",
+    return parser().parse_args(["sharedllm", "--layers", "2", "--chunk-size", "64", "--last-p", "8", "--local-tokens", "60", "--batch", "600",
                                 "--longest", "256", "--mix", "200", "--mix-after", "1", "--selection", "cosine", *words])
 
 
@@ -296,7 +296,7 @@ class Everything(unittest.TestCase):
             export.load_focus(own, folder / "models" / "banyan-smoke-focus")
             numbers = json.loads((folder / "models" / "banyan-smoke-adapter" / "eval.json").read_text())
             self.assertIn("recall1", numbers["chunks"]["2"]["plain"])
-            ablate = ["ablate", "--semantics", "nested", "--layers", "2", "--chunk-size", "64", "--last-p", "8", "--local", "80", "--steps", "2",
+            ablate = ["ablate", "--semantics", "nested", "--layers", "2", "--chunk-size", "64", "--last-p", "8", "--local-tokens", "80", "--steps", "2",
                       "--batch", "600", "--longest", "128", "--chunks", "2", "--documents", "1", "--facts", "2", "--allow-weak-base",
                       "--base", str(folder / "models" / "banyan-smoke"), "--data", str(folder / "data"), "--work", str(folder / "work"),
                       "--megabytes", "0.5", "--workers", "1", "--output", str(folder / "ablation")]
