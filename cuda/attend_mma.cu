@@ -5,6 +5,7 @@
 #include "cuda/attend_keys.cuh"
 #include "cuda/prim/math.cuh"
 #include "cuda/prim/mma.cuh"
+#include "cuda/prim/opaque.cuh"
 
 namespace banyan::cuda {
 namespace {
@@ -12,12 +13,20 @@ namespace {
 constexpr int kWarps = 4, kThreads = kWarps * kWarp;
 constexpr int kSplitKeys = 256;  // a split of fewer keys would not pay for its part
 
+// Who a block works for: nobody needs it while keys are read, when registers are short.
+struct Task {
+  Place place;
+  int first_token, n_tokens;
+};
+
 // Sizes for head dims up to kDim; shared memory: queries, then two turns of keys and values, all as halves, then a token's range and a unit per row,
-// per warp the keys that some row sees and those that all rows see, and the run: its first token and how many.
+// per warp the keys that some row sees and those that all rows see, and the task.
 template <int kDim> struct Tile {
   static constexpr int kAtoms = kDim <= 128 ? 2 : 1;  // 16 rows each, of a warp; the sums of 256 dims leave no registers for more
   static constexpr int kRows = kWarps * kAtoms * 16;
   static constexpr int kKeys = kDim <= 128 ? 64 : 32;
+  static constexpr bool kIsTight =
+      kDim == 128;  // sums and scores leave so few registers that whatever a turn can work out itself must not wait in one
   static constexpr int kChunks = kDim / kChunk;
   static constexpr int kLanes = kDim <= 64 ? 8 : kDim <= 128 ? 16 : 32;  // that load a row, a chunk each
   // Eight rows of one chunk must lie in different banks: either whole lines of 128 bytes with chunks exchanged by the row, or rows of an odd number of chunks.
@@ -25,30 +34,32 @@ template <int kDim> struct Tile {
   static constexpr int kRowBytes = kDim * 2 + (kIsSwizzled ? 0 : 16);
   static constexpr int kQueryBytes = kRows * kRowBytes, kSideBytes = kKeys * kRowBytes;
   static constexpr int kRangesAt = kQueryBytes + 4 * kSideBytes, kUnitsAt = kRangesAt + kRows * static_cast<int>(sizeof(int2)),
-                       kBoundsAt = kUnitsAt + kRows * static_cast<int>(sizeof(float)), kRunAt = kBoundsAt + kWarps * static_cast<int>(sizeof(int4));
-  static constexpr size_t kSharedBytes = kRunAt + sizeof(int2);
+                       kBoundsAt = kUnitsAt + kRows * static_cast<int>(sizeof(float)), kTaskAt = kBoundsAt + kWarps * static_cast<int>(sizeof(int4));
+  static constexpr size_t kSharedBytes = (kTaskAt + sizeof(Task) + 511) / 512 * 512;
 
   static __device__ __forceinline__ int offset(int row, int chunk) { return row * kRowBytes + (kIsSwizzled ? chunk ^ (row & 7) : chunk) * 16; }
-  // 2 n chunks further in the same row, for an offset of chunk 0 or 1.
-  static __device__ __forceinline__ int further(int offset, int n) { return kIsSwizzled ? offset ^ 32 * n : offset + 32 * n; }
-  static __device__ __forceinline__ unsigned char* keys(unsigned char* shared, int turn) {
-    return shared + kQueryBytes + (turn & 1) * 2 * kSideBytes;
-  }
-  static __device__ __forceinline__ unsigned char* values(unsigned char* shared, int turn) { return keys(shared, turn) + kSideBytes; }
+  // 2 n chunks further in the same row, for the address of chunk 0 or 1. Exchanged chunks want rows that lie at multiples of their length, a power of two.
+  static __device__ __forceinline__ SharedAddress further(SharedAddress at, unsigned n) { return kIsSwizzled ? at ^ 32 * n : at + 32 * n; }
+  // Keys of a turn lie at keys() + side, where side is 0 or kOtherSide by turns, values behind them.
+  static constexpr int kOtherSide = 2 * kSideBytes;
+  static __device__ __forceinline__ unsigned char* keys(unsigned char* shared) { return shared + kQueryBytes; }
+  static __device__ __forceinline__ unsigned char* values(unsigned char* shared) { return shared + kQueryBytes + kSideBytes; }
+  static_assert(!kIsSwizzled || (512 % kRowBytes == 0 && kQueryBytes % 512 == 0 && kSideBytes % 512 == 0));
 };
 static_assert(Tile<128>::kSharedBytes <= 99 * 1024 && Tile<256>::kSharedBytes <= 99 * 1024);  // what sm_86, sm_89 and sm_120 give a block
 
-// Queries of a run, times scale and the row's power of two, as halves; rows from n_rows on are zeros. A row is loaded by kLanes neighbouring lanes.
-template <int kDim>
-__device__ __forceinline__ void load_queries(const AttendJob& job, const Place& place, int first_token, int n_rows, unsigned char* shared) {
+// Queries of a run, times scale and the row's power of two, as halves; rows from n_rows on are zeros. A row is loaded by kLanes neighbouring lanes. Keys
+// are counted from the end of the span on, here and below: those of the span are the negative ones, and one number says how many are left.
+template <int kDim> __device__ __forceinline__ void load_queries(
+    const AttendJob& job, const Place& place, int first_token, int n_rows, int span_to, unsigned thread, unsigned char* shared) {
   using T = Tile<kDim>;
   constexpr int kLanes = T::kLanes;
-  const int chunk = static_cast<int>(threadIdx.x) % kLanes;
+  const int chunk = static_cast<int>(thread % kLanes);
   auto* ranges = reinterpret_cast<int2*>(shared + T::kRangesAt);
   auto* units = reinterpret_cast<float*>(shared + T::kUnitsAt);
   const float scale = job.scale * kLog2E;
 #pragma unroll 4
-  for (int row = static_cast<int>(threadIdx.x) / kLanes; row < T::kRows; row += kThreads / kLanes) {
+  for (int row = static_cast<int>(thread / kLanes); row < T::kRows; row += kThreads / kLanes) {
     const int token = first_token + row / place.n_heads;
     const bool is_row = row < n_rows;
     float4 x[2] = {{0.0f, 0.0f, 0.0f, 0.0f}, {0.0f, 0.0f, 0.0f, 0.0f}};
@@ -71,47 +82,54 @@ __device__ __forceinline__ void load_queries(const AttendJob& job, const Place& 
           pack_half2(x[1].z * unit.up, x[1].w * unit.up)};
     }
     if (chunk == 0) {
-      ranges[row] = is_row ? int2{job.begin(token), job.end(token)} : int2{0, 0};
+      ranges[row] = is_row ? int2{job.begin(token) - span_to, job.end(token) - span_to} : int2{0, 0};
       units[row] = unit.down;
     }
   }
 }
 
-// What a thread copies of keys or values: one chunk of every kPass-th row of a turn, kLanes neighbouring threads a row.
+// The part of a thread in copying keys or values: one chunk of every kPass-th row of a turn, kLanes neighbouring threads a row.
 template <int kDim, bool kIsQ8> struct Filler {
   using T = Tile<kDim>;
   static constexpr int kPass = kThreads / T::kLanes;
-  const uint8_t* from;  // of the first row of the next turn
-  int64_t pass_bytes;
-  int row, chunk;
 
-  __device__ __forceinline__ Filler(const AttendJob& job, const uint8_t* side, int key) {
-    row = static_cast<int>(threadIdx.x) / T::kLanes;
-    chunk = static_cast<int>(threadIdx.x) % T::kLanes;
-    from = side + (key + row) * job.row_bytes + Chunk<kIsQ8>::offset(chunk);
-    pass_bytes = kPass * job.row_bytes;
+  // Where the thread begins in a turn whose first key lies at `side`.
+  static __device__ __forceinline__ int64_t place(const AttendJob& job, unsigned thread) {
+    return static_cast<int>(thread / T::kLanes) * job.row_bytes + Chunk<kIsQ8>::offset(static_cast<int>(thread % T::kLanes));
   }
 
-  // A turn of n_left keys or, if there are more, kKeys; zeros from n_left on and beyond the head dim.
-  __device__ __forceinline__ void fill(int n_left, int head_dim, unsigned char* shared) {
+  // A turn of n_left keys or, if there are more, kKeys; zeros from n_left on and beyond the head dim. `from`: the thread's place.
+  static __device__ __forceinline__ void fill(const AttendJob& job, unsigned thread, const uint8_t* from, int n_left, unsigned char* shared) {
+    if (kIsQ8 && n_left >= T::kKeys && job.head_dim == kDim) fill_some<true>(job, thread, from, n_left, shared);
+    else fill_some<false>(job, thread, from, n_left, shared);
+  }
+
+ private:
+  template <bool kIsAll>
+  static __device__ __forceinline__ void fill_some(const AttendJob& job, unsigned thread, const uint8_t* from, int n_left, unsigned char* shared) {
+    const int row = static_cast<int>(thread / T::kLanes), chunk = static_cast<int>(thread % T::kLanes);
     if (T::kLanes > T::kChunks && chunk >= T::kChunks) n_left = -1;
-    const bool is_dim = chunk * kChunk < head_dim;
+    const int n_mine = chunk * kChunk < job.head_dim ? n_left - row : 0;  // of rows from this thread's first one on
     const int even = T::offset(row, chunk), odd = T::offset(row + kPass, chunk) - kPass * T::kRowBytes;
 #pragma unroll
     for (int i = 0; i < T::kKeys / kPass; ++i) {
-      const bool is_key = row + i * kPass < n_left && is_dim;
+      const bool is_key = kIsAll || i * kPass < n_mine;
       unsigned char* at = shared + (i % 2 == 0 ? even : odd) + i * kPass * T::kRowBytes;
       if (T::kLanes == T::kChunks || n_left >= 0) {
         if constexpr (kIsQ8) {
           Chunk<true> x;
-          if (is_key) x.load(from, chunk, 0);
-          else x.clear();
-          *reinterpret_cast<uint4*>(at) = x.halves(from, 0);
+          uint32_t d = 0;
+          x.clear();
+          if (is_key) {
+            x.load(ChunkRow<true>(from, chunk), 0);
+            d = load_d(from);
+          }
+          *reinterpret_cast<uint4*>(at) = x.halves(ChunkRow<true>::shift(from), 0, d);
         } else {
           cp_async16(at, from, is_key);
         }
       }
-      from += pass_bytes;
+      from += kPass * job.row_bytes;
     }
   }
 };
@@ -121,17 +139,39 @@ template <int kDim> struct Rows {
   using T = Tile<kDim>;
   float out[T::kAtoms][kDim / 8][4];
   float highest[T::kAtoms][2], sum[T::kAtoms][2];  // the sum over this lane's keys only
-  int first_row;
+  // Where this lane's rows begin, and what it names of queries, keys and values to ldmatrix: kept, or in a tight tile worked out in each turn.
+  int row_;
+  SharedAddress q_at_, k_at_, v_at_;
 
-  __device__ __forceinline__ void start(unsigned char* shared, int n_rows) {
-    const int lane = static_cast<int>(threadIdx.x) % kWarp;
-    first_row = static_cast<int>(threadIdx.x) / kWarp * T::kAtoms * 16;
+  static __device__ __forceinline__ unsigned thread() {
+    unsigned thread = threadIdx.x;
+    if constexpr (T::kIsTight) make_opaque(thread);
+    return thread;
+  }
+  static __device__ __forceinline__ int find_row(unsigned thread) { return static_cast<int>(thread / kWarp * T::kAtoms * 16 + thread % kWarp / 4); }
+  static __device__ __forceinline__ SharedAddress find_q(unsigned thread, unsigned char* shared) {
+    return shared_address(shared + T::offset(static_cast<int>(thread / kWarp * T::kAtoms * 16 + thread % 16), static_cast<int>(thread % kWarp / 16)));
+  }
+  static __device__ __forceinline__ SharedAddress find_k(unsigned thread, unsigned char* shared) {
+    return shared_address(T::keys(shared) + T::offset(static_cast<int>(thread % 8 + thread % kWarp / 16 * 8), static_cast<int>(thread / 8 % 2)));
+  }
+  static __device__ __forceinline__ SharedAddress find_v(unsigned thread, unsigned char* shared) {
+    return shared_address(T::values(shared) + T::offset(static_cast<int>(thread % 16), static_cast<int>(thread % kWarp / 16)));
+  }
+  __device__ __forceinline__ int row() const { return T::kIsTight ? find_row(thread()) : row_; }
+  __device__ __forceinline__ SharedAddress q_at(unsigned char* shared) const { return T::kIsTight ? find_q(thread(), shared) : q_at_; }
+  __device__ __forceinline__ SharedAddress k_at(unsigned char* shared) const { return T::kIsTight ? find_k(thread(), shared) : k_at_; }
+  __device__ __forceinline__ SharedAddress v_at(unsigned char* shared) const { return T::kIsTight ? find_v(thread(), shared) : v_at_; }
+
+  __device__ __forceinline__ void start(unsigned thread, unsigned char* shared, int n_rows) {
+    const int lane = static_cast<int>(thread % kWarp);
     const auto* ranges = reinterpret_cast<const int2*>(shared + T::kRangesAt);
-    const int row = first_row + lane % (T::kAtoms * 16);
-    const int2 range = ranges[row];
-    const bool is_row = row < n_rows;
-    int begin = is_row && range.x < range.y ? range.x : 0x7FFFFFFF, end = is_row && range.x < range.y ? range.y : 0;
-    int all_begin = is_row ? range.x : 0, all_end = is_row ? range.y : 0x7FFFFFFF;
+    const int at = static_cast<int>(thread / kWarp) * T::kAtoms * 16 + lane % (T::kAtoms * 16);
+    const int2 range = ranges[at];
+    const bool is_row = at < n_rows;
+    constexpr int kFar = 0x7FFFFFFF;
+    int begin = is_row && range.x < range.y ? range.x : kFar, end = is_row && range.x < range.y ? range.y : -kFar;
+    int all_begin = is_row ? range.x : -kFar, all_end = is_row ? range.y : kFar;
 #pragma unroll
     for (int bits = kWarp / 2; bits > 0; bits /= 2) {
       begin = min(begin, __shfl_xor_sync(kAllLanes, begin, bits));
@@ -139,7 +179,15 @@ template <int kDim> struct Rows {
       all_begin = max(all_begin, __shfl_xor_sync(kAllLanes, all_begin, bits));
       all_end = min(all_end, __shfl_xor_sync(kAllLanes, all_end, bits));
     }
-    if (lane == 0) reinterpret_cast<int4*>(shared + T::kBoundsAt)[threadIdx.x / kWarp] = {begin, end, all_begin, all_end};
+    row_ = find_row(thread);
+    q_at_ = find_q(thread, shared);
+    k_at_ = find_k(thread, shared);
+    v_at_ = find_v(thread, shared);
+    make_opaque(row_);
+    make_opaque(q_at_);
+    make_opaque(k_at_);
+    make_opaque(v_at_);
+    if (lane == 0) reinterpret_cast<int4*>(shared + T::kBoundsAt)[thread / kWarp] = {begin, end, all_begin, all_end};
     __syncwarp();
 #pragma unroll
     for (int i = 0; i < 2 * T::kAtoms; ++i) {
@@ -154,9 +202,8 @@ template <int kDim> struct Rows {
   }
 
   // Scores of the rows with the keys of a turn, columns as in prim/mma.cuh.
-  __device__ __forceinline__ void score(const unsigned char* queries, const unsigned char* keys, float (&scores)[T::kAtoms][T::kKeys / 8][4]) const {
-    const int lane = static_cast<int>(threadIdx.x) % kWarp;
-    const int q_offset = T::offset(first_row + lane % 16, lane / 16), k_offset = T::offset(lane % 8 + lane / 16 * 8, lane / 8 % 2);
+  __device__ __forceinline__ void score(unsigned char* shared, unsigned side, float (&scores)[T::kAtoms][T::kKeys / 8][4]) const {
+    const SharedAddress q_from = q_at(shared), k_from = k_at(shared) + side;
 #pragma unroll
     for (int a = 0; a < T::kAtoms; ++a) {
 #pragma unroll
@@ -166,11 +213,11 @@ template <int kDim> struct Rows {
     for (int step = 0; step < kDim / 16; ++step) {
       uint32_t q[T::kAtoms][4];
 #pragma unroll
-      for (int a = 0; a < T::kAtoms; ++a) ldmatrix_x4(q[a], queries + T::further(q_offset, step) + 16 * a * T::kRowBytes);
+      for (int a = 0; a < T::kAtoms; ++a) ldmatrix_x4(q[a], T::further(q_from, step) + 16 * a * T::kRowBytes);
 #pragma unroll
       for (int i = 0; i < T::kKeys / 16; ++i) {
         uint32_t k[4];
-        ldmatrix_x4(k, keys + T::further(k_offset, step) + 16 * i * T::kRowBytes);
+        ldmatrix_x4(k, T::further(k_from, step) + 16 * i * T::kRowBytes);
 #pragma unroll
         for (int a = 0; a < T::kAtoms; ++a) {
           mma_m16n8k16(scores[a][2 * i], q[a], {k[0], k[1]}, F16Tag{});
@@ -182,13 +229,13 @@ template <int kDim> struct Rows {
 
   // Hides the keys that a row does not see; scores[a][0][0] is that of key `key`. Keys behind the span of a split are behind all rows' ranges.
   __device__ __forceinline__ void hide(const unsigned char* shared, int key, float (&scores)[T::kAtoms][T::kKeys / 8][4]) const {
-    const int lane = static_cast<int>(threadIdx.x) % kWarp;
+    const int row = this->row(), lane = static_cast<int>(threadIdx.x) % kWarp;
     const auto* ranges = reinterpret_cast<const int2*>(shared + T::kRangesAt);
 #pragma unroll
     for (int a = 0; a < T::kAtoms; ++a) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const int2 range = ranges[first_row + 16 * a + 8 * half + lane / 4];
+        const int2 range = ranges[row + 16 * a + 8 * half];
         const int from = range.x - key - 2 * (lane % 4), to = range.y - key - 2 * (lane % 4);
 #pragma unroll
         for (int i = 0; i < T::kKeys / 8; ++i) {
@@ -204,15 +251,15 @@ template <int kDim> struct Rows {
 
   // Scores become weights; what was summed so far follows the new maxima.
   __device__ __forceinline__ void weigh(const unsigned char* shared, float (&scores)[T::kAtoms][T::kKeys / 8][4]) {
-    const int lane = static_cast<int>(threadIdx.x) % kWarp;
     const auto* units = reinterpret_cast<const float*>(shared + T::kUnitsAt);
+    const int row = this->row();
     float correction[T::kAtoms][2];
     bool is_higher = false;
 #pragma unroll
     for (int a = 0; a < T::kAtoms; ++a) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const float unit = units[first_row + 16 * a + 8 * half + lane / 4];
+        const float unit = units[row + 16 * a + 8 * half];
         float now = fmaxf(scores[a][0][2 * half], scores[a][0][2 * half + 1]);
 #pragma unroll
         for (int i = 1; i < T::kKeys / 8; ++i) now = fmaxf(now, fmaxf(scores[a][i][2 * half], scores[a][i][2 * half + 1]));
@@ -242,9 +289,8 @@ template <int kDim> struct Rows {
     }
   }
 
-  __device__ __forceinline__ void add_values(const unsigned char* values, const float (&weights)[T::kAtoms][T::kKeys / 8][4]) {
-    const int lane = static_cast<int>(threadIdx.x) % kWarp;
-    const int v_offset = T::offset(lane % 16, lane / 16);
+  __device__ __forceinline__ void add_values(unsigned char* shared, unsigned side, const float (&weights)[T::kAtoms][T::kKeys / 8][4]) {
+    const SharedAddress v_from = v_at(shared) + side;
 #pragma unroll
     for (int step = 0; step < T::kKeys / 16; ++step) {
       uint32_t p[T::kAtoms][4];
@@ -256,7 +302,7 @@ template <int kDim> struct Rows {
 #pragma unroll
       for (int i = 0; i < kDim / 16; ++i) {
         uint32_t v[4];
-        ldmatrix_x4_trans(v, values + T::further(v_offset, i) + 16 * step * T::kRowBytes);
+        ldmatrix_x4_trans(v, T::further(v_from, i) + 16 * step * T::kRowBytes);
 #pragma unroll
         for (int a = 0; a < T::kAtoms; ++a) {
           mma_m16n8k16(out[a][2 * i], p[a], {v[0], v[1]}, F16Tag{});
@@ -267,15 +313,15 @@ template <int kDim> struct Rows {
   }
 
   __device__ __forceinline__ void write(const AttendJob& job, const Place& place, int first_token, int n_rows) {
-    const int lane = static_cast<int>(threadIdx.x) % kWarp;
+    const int row = this->row(), lane = static_cast<int>(threadIdx.x) % kWarp;
 #pragma unroll
     for (int a = 0; a < T::kAtoms; ++a) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const float total = warp_sum<4>(sum[a][half]), base = highest[a][half] - kWeightBits;
-        const int row = first_row + 16 * a + 8 * half + lane / 4;
-        if (row >= n_rows) continue;
-        const int64_t at = static_cast<int64_t>(first_token + row / place.n_heads) * job.n_heads + place.first_head + row % place.n_heads;
+        const int index = row + 16 * a + 8 * half;
+        if (index >= n_rows) continue;
+        const int64_t at = static_cast<int64_t>(first_token + index / place.n_heads) * job.n_heads + place.first_head + index % place.n_heads;
         float* to = job.out + at * job.head_dim;
         float norm = total != 0.0f ? 1.0f / total : 0.0f;
         if (job.n_splits > 1) {
@@ -298,44 +344,55 @@ template <int kDim> struct Rows {
 
 template <int kDim, bool kIsQ8> __global__ void __launch_bounds__(kThreads, 2) attend_mma_kernel(AttendJob job) {
   using T = Tile<kDim>;
-  BANYAN_DYNAMIC_SHARED(shared);
-  const Place place = find_place(job);
-  if (!is_ours(job, place.first_token)) return;
-  const uint8_t* k = job.k + place.kv_head * job.head_bytes;
-  const uint8_t* v = job.v + place.kv_head * job.head_bytes;
-  for (int first_token = place.first_token; first_token < place.last_token;) {
+  BANYAN_DYNAMIC_SHARED_ALIGNED(shared, 512);
+  auto& task = *reinterpret_cast<Task*>(shared + T::kTaskAt);
+  const Place first_place = find_place(job);
+  if (!is_ours(job, first_place.first_token)) return;
+  if (threadIdx.x == 0) task.place = first_place;
+  __syncthreads();
+  for (int first_token = first_place.first_token; first_token < task.place.last_token;) {
+    const Place place = task.place;
     const KeyRun run = find_run(job, first_token, place.last_token);
     const int n_rows = run.n_tokens * place.n_heads;
     const KeySpan span = cut_keys(job, run, place.split);
-    Filler<kDim, kIsQ8> keys(job, k, span.from), values(job, v, span.from);
-    keys.fill(span.to - span.from, job.head_dim, T::keys(shared, 0));
-    values.fill(span.to - span.from, job.head_dim, T::values(shared, 0));
+    unsigned thread = Rows<kDim>::thread();
+    using F = Filler<kDim, kIsQ8>;
+    int64_t at = place.kv_head * job.head_bytes + span.from * job.row_bytes + F::place(job, thread);  // of keys and of values
+    F::fill(job, thread, job.k + at, span.to - span.from, T::keys(shared));
+    F::fill(job, thread, job.v + at, span.to - span.from, T::values(shared));
     cp_async_commit();
-    load_queries<kDim>(job, place, first_token, n_rows, shared);
-    if (threadIdx.x == 0) *reinterpret_cast<int2*>(shared + T::kRunAt) = {first_token, run.n_tokens};
+    load_queries<kDim>(job, place, first_token, n_rows, span.to, thread, shared);
+    if (thread == 0) {
+      task.first_token = first_token;
+      task.n_tokens = run.n_tokens;
+    }
     __syncthreads();
     Rows<kDim> rows;
-    rows.start(shared, n_rows);
-    for (int key = span.from, turn = 0; key < span.to; key += T::kKeys, ++turn) {
+    rows.start(thread, shared, n_rows);
+    unsigned side = 0;
+    for (int key = span.from - span.to; key < 0; key += T::kKeys, side ^= T::kOtherSide) {
+      thread = rows.thread();
+      make_opaque(at);
       cp_async_wait<0>();
       __syncthreads();  // this turn has come, and nobody reads the one before it any more
-      if (key + T::kKeys < span.to) {
-        keys.fill(span.to - key - T::kKeys, job.head_dim, T::keys(shared, turn + 1));
-        values.fill(span.to - key - T::kKeys, job.head_dim, T::values(shared, turn + 1));
+      if (key + T::kKeys < 0) {
+        at += T::kKeys * job.row_bytes;
+        F::fill(job, thread, job.k + at, -T::kKeys - key, T::keys(shared) + (side ^ T::kOtherSide));
+        F::fill(job, thread, job.v + at, -T::kKeys - key, T::values(shared) + (side ^ T::kOtherSide));
       }
       cp_async_commit();
-      const int4 bounds = reinterpret_cast<const int4*>(shared + T::kBoundsAt)[threadIdx.x / kWarp];
+      const int4 bounds = reinterpret_cast<const int4*>(shared + T::kBoundsAt)[thread / kWarp];
       if (key >= bounds.y || key + T::kKeys <= bounds.x) continue;
       float scores[T::kAtoms][T::kKeys / 8][4];
-      rows.score(shared, T::keys(shared, turn), scores);
+      rows.score(shared, side, scores);
       if (key < bounds.z || key + T::kKeys > bounds.w) rows.hide(shared, key, scores);
       rows.weigh(shared, scores);
-      rows.add_values(T::values(shared, turn), scores);
+      rows.add_values(shared, side, scores);
     }
-    const int2 done = *reinterpret_cast<const int2*>(shared + T::kRunAt);  // read again: registers are what is short above
-    rows.write(job, place, done.x, done.y * place.n_heads);
-    first_token = done.x + done.y;
-    if (first_token < place.last_token) {
+    const Task done = task;
+    rows.write(job, done.place, done.first_token, done.n_tokens * done.place.n_heads);
+    first_token = done.first_token + done.n_tokens;
+    if (first_token < done.place.last_token) {
       cp_async_wait<0>();
       __syncthreads();
     }

@@ -9,6 +9,7 @@
 #include "cuda/attend_keys.cuh"
 #include "cuda/prim/math.cuh"
 #include "cuda/prim/mma.cuh"
+#include "cuda/prim/opaque.cuh"
 
 namespace banyan::cuda {
 namespace {
@@ -34,15 +35,19 @@ template <int kDim, bool kIsQ8> struct Warp {
 
   static constexpr bool kIsEager = kDim <= 128;  // values of the next turn are loaded before they are needed; of 256 dims there is no room for them
 
+  int lane;
   uint32_t q[2 * kPieces][4];      // row `group`, dims 16 step..: upper half of a pair, lower half of it, the same of the next pair
   float unit;                      // of row `group`
   Chunk<kIsQ8> keys[2][kPieces];   // keys group and group + 8, the same dims
   Chunk<kIsQ8> values[4][kParts];  // keys 2 pair, 2 pair + 1 and those 8 further; dims 64 part + 8 group + 0..7
-  float out[kParts][4][4];         // dims 64 part + 8 group + 2 i (and + 1: the last two), rows 2 pair, 2 pair + 1
-  float highest, sum;              // of row `group`; the sum over this lane's keys only
+  // Q8_0: the d of their blocks, a lane for all that need one. Lane `pair` has those of pieces pair, pair + 4, of the keys; lane group % 4 = i those of
+  // values[i], of the half of 64 dims that group / 4 is.
+  uint32_t key_ds[2][(kPieces + 3) / 4], value_ds[kParts];
+  float out[kParts][4][4];  // dims 64 part + 8 group + 2 i (and + 1: the last two), rows 2 pair, 2 pair + 1
+  float highest, sum;       // of row `group`; the sum over this lane's keys only
 
   __device__ __forceinline__ void load_queries(const float* row_of_q, int head_dim, bool is_row, float scale) {
-    const int pair = static_cast<int>(threadIdx.x) % 4;
+    const int pair = lane % 4;
     float4 x[kPieces][2];
     float largest = 0.0f;
 #pragma unroll
@@ -80,40 +85,78 @@ template <int kDim, bool kIsQ8> struct Warp {
     }
   }
 
-  // Of keys of which n_left are left, none or more; zeros beyond. `row` is this lane's first one, at its first chunk.
-  __device__ __forceinline__ void load_keys(const uint8_t* row, int64_t row_bytes, int head_dim, int n_left) {
-    const int lane = static_cast<int>(threadIdx.x) % kWarp, group = lane / 4, pair = lane % 4;
+  // Of keys of which n_left are left, none or more. Beyond them and beyond the head dim stand zeros or, with kKeeps, what stood there before: the
+  // products with that were hidden, or added with a weight of zero, when it was loaded. `row` is this lane's first one, `dims` what is left of
+  // the head dim from its first chunk on.
+  template <bool kKeeps> __device__ __forceinline__ void load_keys(const uint8_t* row, int64_t row_bytes, int dims, int n_left, bool is_whole) {
+    if (is_whole && n_left >= kTurnKeys) load_some_keys<true, kKeeps>(row, row_bytes, dims, n_left);
+    else load_some_keys<false, kKeeps>(row, row_bytes, dims, n_left);
+  }
+  template <bool kKeeps> __device__ __forceinline__ void load_values(const uint8_t* row, int64_t row_bytes, int dims, int n_left, bool is_whole) {
+    if (is_whole && n_left >= kTurnKeys) load_some_values<true, kKeeps>(row, row_bytes, dims, n_left);
+    else load_some_values<false, kKeeps>(row, row_bytes, dims, n_left);
+  }
+
+  template <bool kIsAll, bool kKeeps> __device__ __forceinline__ void load_some_keys(const uint8_t* row, int64_t row_bytes, int dims, int n_left) {
+    unsigned here = static_cast<unsigned>(lane);
+    if constexpr (!kIsAll) make_opaque(here);  // what hangs on the lane is worked out again: the last turn may take its time
+    const int group = static_cast<int>(here / 4), pair = static_cast<int>(here % 4);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
+      const ChunkRow<kIsQ8> from(row, pair);
+      const int n_dims = group + 8 * half < n_left ? dims : 0;
 #pragma unroll
       for (int piece = 0; piece < kPieces; ++piece) {
-        if (group + 8 * half < n_left && 32 * piece + 8 * pair < head_dim) keys[half][piece].load(row, pair, 32 * piece);
-        else keys[half][piece].clear();
+        if (kIsAll || 32 * piece < n_dims) keys[half][piece].load(from, 32 * piece);
+        else if constexpr (!kKeeps) keys[half][piece].clear();
+      }
+      if constexpr (kIsQ8) {
+#pragma unroll
+        for (int i = 0; i < (kPieces + 3) / 4; ++i) {
+          if ((kIsAll && kPieces % 4 == 0) || 24 * pair + 128 * i < n_dims) key_ds[half][i] = load_d(row + (pair + 4 * i) * 34);
+          else if constexpr (!kKeeps) key_ds[half][i] = 0;
+        }
       }
       row += 8 * row_bytes;
     }
   }
-  __device__ __forceinline__ void load_values(const uint8_t* row, int64_t row_bytes, int head_dim, int n_left) {
-    const int lane = static_cast<int>(threadIdx.x) % kWarp, group = lane / 4, pair = lane % 4;
+  template <bool kIsAll, bool kKeeps> __device__ __forceinline__ void load_some_values(const uint8_t* row, int64_t row_bytes, int dims, int n_left) {
+    unsigned here = static_cast<unsigned>(lane);
+    if constexpr (!kIsAll) make_opaque(here);  // what hangs on the lane is worked out again: the last turn may take its time
+    const int group = static_cast<int>(here / 4), pair = static_cast<int>(here % 4);
+    const uint8_t* first_row = row;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
+      const ChunkRow<kIsQ8> from(row, group);
+      const int n_dims = 2 * pair + i % 2 + 8 * (i / 2) < n_left ? dims : 0;
 #pragma unroll
       for (int part = 0; part < kParts; ++part) {
-        if (2 * pair + i % 2 + 8 * (i / 2) < n_left && 64 * part + 8 * group < head_dim) values[i][part].load(row, group, 64 * part);
-        else values[i][part].clear();
+        if (kIsAll || 64 * part < n_dims) values[i][part].load(from, 64 * part);
+        else if constexpr (!kKeeps) values[i][part].clear();
       }
       row += (i % 2 == 0 ? 1 : 7) * row_bytes;
+    }
+    if constexpr (kIsQ8) {
+      const int key = group % 2 + group / 2 % 2 * 8;
+      const int n_dims = 2 * pair + key < n_left ? dims + group % 4 * 8 : 0;
+#pragma unroll
+      for (int part = 0; part < kParts; ++part) {
+        if (kIsAll || 64 * part < n_dims) value_ds[part] = load_d(first_row + key * row_bytes + 68 * part);
+        else if constexpr (!kKeeps) value_ds[part] = 0;
+      }
     }
   }
 
   // Scores of row `group` with keys 8 half + 2 pair and the next one.
-  __device__ __forceinline__ void score(const uint8_t* row, int64_t row_bytes, float (&scores)[2][2]) const {
+  __device__ __forceinline__ void score(uint32_t shift, float (&scores)[2][2]) const {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       float total[4] = {0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll
       for (int piece = 0; piece < kPieces; ++piece) {
-        const uint4 k = keys[half][piece].halves(row + 8 * half * row_bytes, 32 * piece);
+        uint32_t d = 0;
+        if constexpr (kIsQ8) d = __shfl_sync(kAllLanes, key_ds[half][piece / 4], piece % 4, 4);
+        const uint4 k = keys[half][piece].halves(shift, 32 * piece, d);
         const uint32_t first[2] = {k.x, k.y}, second[2] = {k.z, k.w};
         mma_m16n8k16(total, q[2 * piece], first, F16Tag{});
         mma_m16n8k16(total, q[2 * piece + 1], second, F16Tag{});
@@ -123,15 +166,15 @@ template <int kDim, bool kIsQ8> struct Warp {
     }
   }
 
-  // Scores become weights; what was summed so far follows the new maximum. `key`: that of scores[0][0]; the row sees keys [begin, end).
-  __device__ __forceinline__ void weigh(float (&scores)[2][2], int key, int begin, int end) {
-    const int lane = static_cast<int>(threadIdx.x) % kWarp, pair = lane % 4;
+  // Scores become weights; what was summed so far follows the new maximum. scores[0][0] is that of the `at`-th of the n_seen keys that the row sees,
+  // or of one before them, which as a number without a sign is far behind them.
+  __device__ __forceinline__ void weigh(float (&scores)[2][2], unsigned at, unsigned n_seen) {
+    const int pair = lane % 4;
     float now = kNothing;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int at = key + 8 * (i / 2) + i % 2;
       float& score = scores[i / 2][i % 2];
-      score = at >= begin && at < end ? score * unit : kNothing;
+      score = at + 8 * (i / 2) + i % 2 < n_seen ? score * unit : kNothing;
       now = fmaxf(now, score);
     }
     const float before = highest;
@@ -155,13 +198,19 @@ template <int kDim, bool kIsQ8> struct Warp {
     }
   }
 
-  __device__ __forceinline__ void add_values(const uint8_t* row, int64_t row_bytes, const float (&weights)[2][2]) {
+  // `shift`: those of values[0] and values[2], and those of the others.
+  __device__ __forceinline__ void add_values(const uint32_t (&shift)[2], const float (&weights)[2][2]) {
     const TwoHalves first = split_pair(weights[0][0], weights[0][1]), second = split_pair(weights[1][0], weights[1][1]);
     const uint32_t high[2] = {first.high, second.high}, low[2] = {first.low, second.low};
 #pragma unroll
     for (int part = 0; part < kParts; ++part) {
-      const uint4 a = values[0][part].halves(row, 64 * part), b = values[1][part].halves(row + row_bytes, 64 * part);
-      const uint4 c = values[2][part].halves(row + 8 * row_bytes, 64 * part), d = values[3][part].halves(row + 9 * row_bytes, 64 * part);
+      uint32_t ds[4] = {};
+      if constexpr (kIsQ8) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) ds[i] = __shfl_sync(kAllLanes, value_ds[part], (lane & 0x13) | 4 * i);
+      }
+      const uint4 a = values[0][part].halves(shift[0], 64 * part, ds[0]), b = values[1][part].halves(shift[1], 64 * part, ds[1]);
+      const uint4 c = values[2][part].halves(shift[0], 64 * part, ds[2]), d = values[3][part].halves(shift[1], 64 * part, ds[3]);
       const uint32_t lower[4][2] = {{a.x, b.x}, {a.y, b.y}, {a.z, b.z}, {a.w, b.w}}, upper[4][2] = {{c.x, d.x}, {c.y, d.y}, {c.z, d.z}, {c.w, d.w}};
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
@@ -174,15 +223,19 @@ template <int kDim, bool kIsQ8> struct Warp {
   }
 };
 
-// What the four warps found, put together: rows of a tile.
+// What the four warps found, put together: rows of a tile. And who they work for, which nobody needs while keys are read: registers are what is short then.
 template <int kDim> struct Found {
+  Place place;
+  int first_token, n_tokens;
   float highest[kWarps][kRows], sum[kWarps][kRows];
   float out[kWarps][kRows][kDim + 4];  // 4 more, so that rows begin in different banks
 };
 
-template <int kDim, bool kIsQ8> __device__ __forceinline__ void put_together(
-    const AttendJob& job, const Place& place, int first_token, int n_rows, Warp<kDim, kIsQ8>& mine, Found<kDim>& found) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp, group = lane / 4, pair = lane % 4;
+// Returns the first token behind these.
+template <int kDim, bool kIsQ8> __device__ __forceinline__ int put_together(const AttendJob& job, Warp<kDim, kIsQ8>& mine, Found<kDim>& found) {
+  unsigned thread = threadIdx.x;
+  make_opaque(thread);
+  const int lane = static_cast<int>(thread % kWarp), warp = static_cast<int>(thread / kWarp), group = lane / 4, pair = lane % 4;
   mine.sum = warp_sum<4>(mine.sum);
   if (pair == 0) {
     found.highest[warp][group] = mine.highest;
@@ -200,8 +253,10 @@ template <int kDim, bool kIsQ8> __device__ __forceinline__ void put_together(
     }
   }
   __syncthreads();
+  const Place place = found.place;
+  const int first_token = found.first_token, n_rows = found.n_tokens * place.n_heads, next_token = first_token + found.n_tokens;
   const int n_vectors = job.head_dim / 4;
-  for (int index = static_cast<int>(threadIdx.x); index < n_rows * n_vectors; index += kWarps * kWarp) {
+  for (int index = static_cast<int>(thread); index < n_rows * n_vectors; index += kWarps * kWarp) {
     const int row = index / n_vectors, dim = index % n_vectors * 4;
     float highest = found.highest[0][row];
 #pragma unroll
@@ -227,44 +282,67 @@ template <int kDim, bool kIsQ8> __device__ __forceinline__ void put_together(
     }
   }
   __syncthreads();
+  return next_token;
 }
 
 template <int kDim, bool kIsQ8> __global__ void __launch_bounds__(kWarps* kWarp, kDim <= 128 ? 3 : 2) attend_split_kernel(AttendJob job) {
   BANYAN_SHARED(found, Found<kDim>);
-  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp, group = lane / 4, pair = lane % 4;
-  const Place place = find_place(job);
-  if (!is_ours(job, place.first_token)) return;
-  for (int first_token = place.first_token; first_token < place.last_token;) {
+  const Place first_place = find_place(job);
+  if (!is_ours(job, first_place.first_token)) return;
+  if (threadIdx.x == 0) found.place = first_place;
+  __syncthreads();
+  for (int first_token = first_place.first_token; first_token < found.place.last_token;) {
+    unsigned thread = threadIdx.x;
+    make_opaque(thread);
+    const int lane = static_cast<int>(thread % kWarp), warp = static_cast<int>(thread / kWarp), group = lane / 4, pair = lane % 4;
+    const Place place = found.place;
     const KeyRun run = find_run(job, first_token, place.last_token);
     const int n_rows = run.n_tokens * place.n_heads;
     const KeySpan span = cut_keys(job, run, place.split);
+    if (threadIdx.x == 0) {
+      found.first_token = first_token;
+      found.n_tokens = run.n_tokens;
+    }
     const int token = first_token + group / place.n_heads;  // of row `group`
     const bool is_row = group < n_rows;
     const int begin = is_row ? job.begin(token) : 0, end = is_row ? min(job.end(token), span.to) : 0;
     const int64_t row = static_cast<int64_t>(token) * job.n_heads + place.first_head + group % place.n_heads;
     Warp<kDim, kIsQ8> mine;
+    mine.lane = lane;
     const int first = span.from + kTurnKeys * warp;
     const int64_t turn_bytes = kWarps * kTurnKeys * job.row_bytes;
     const uint8_t* k = job.k + place.kv_head * job.head_bytes + (first + group) * job.row_bytes + Chunk<kIsQ8>::offset(pair);
     const uint8_t* v = job.v + place.kv_head * job.head_bytes + (first + 2 * pair) * job.row_bytes + Chunk<kIsQ8>::offset(group);
-    mine.load_keys(k, job.row_bytes, job.head_dim, span.to - first);
-    if constexpr (mine.kIsEager) mine.load_values(v, job.row_bytes, job.head_dim, span.to - first);
+    int n_left = span.to - first;
+    unsigned at = static_cast<unsigned>(first + 2 * pair - begin);
+    const auto n_seen = static_cast<unsigned>(max(end - begin, 0));
+    const uint32_t k_shift = ChunkRow<kIsQ8>::shift(k);
+    uint32_t v_shift = ChunkRow<kIsQ8>::shift(v);
+    int k_dims = job.head_dim - 8 * pair, v_dims = job.head_dim - 8 * group;
+    mine.template load_keys<false>(k, job.row_bytes, k_dims, n_left, job.head_dim == kDim);
+    if constexpr (mine.kIsEager) mine.template load_values<false>(v, job.row_bytes, v_dims, n_left, job.head_dim == kDim);
     mine.load_queries(job.q + row * job.head_dim, job.head_dim, is_row, job.scale * kLog2E);
-    for (int key = first; key < span.to; key += kWarps * kTurnKeys) {
-      const int n_left = span.to - key, n_next = n_left - kWarps * kTurnKeys;
+    while (n_left > 0) {
+      const int n_next = n_left - kWarps * kTurnKeys;
       float scores[2][2];
-      mine.score(k, job.row_bytes, scores);
+      make_opaque(k);
+      make_opaque(v);
+      make_opaque(k_dims);
+      make_opaque(v_dims);
+      if constexpr (kIsQ8) make_opaque(v_shift);
+      mine.score(k_shift, scores);
       k += turn_bytes;
-      if constexpr (mine.kIsEager) mine.load_keys(k, job.row_bytes, job.head_dim, n_next);
-      else mine.load_values(v, job.row_bytes, job.head_dim, n_left);
-      mine.weigh(scores, key + 2 * pair, begin, end);
-      mine.add_values(v, job.row_bytes, scores);
+      if constexpr (mine.kIsEager) mine.template load_keys<true>(k, job.row_bytes, k_dims, n_next, job.head_dim == kDim);
+      else mine.template load_values<false>(v, job.row_bytes, v_dims, n_left, job.head_dim == kDim);
+      mine.weigh(scores, at, n_seen);
+      mine.add_values({v_shift, v_shift ^ static_cast<uint32_t>(job.row_bytes & 2) * 8}, scores);
       v += turn_bytes;
-      if constexpr (mine.kIsEager) mine.load_values(v, job.row_bytes, job.head_dim, n_next);
-      else mine.load_keys(k, job.row_bytes, job.head_dim, n_next);
+      if constexpr (mine.kIsEager) mine.template load_values<true>(v, job.row_bytes, v_dims, n_next, job.head_dim == kDim);
+      else mine.template load_keys<false>(k, job.row_bytes, k_dims, n_next, job.head_dim == kDim);
+      n_left = n_next;
+      at += kWarps * kTurnKeys;
     }
-    put_together<kDim, kIsQ8>(job, place, first_token, n_rows, mine, found);
-    first_token += run.n_tokens;
+    first_token = put_together<kDim, kIsQ8>(job, mine, found);
   }
 }
 

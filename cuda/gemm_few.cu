@@ -42,9 +42,21 @@ template <int kTiles> __device__ __forceinline__ void add_scaled(float (&to)[kTi
   }
 }
 
-// to += one chunk.
+// Whether the second half of a chunk is left out where the row ends before it. What matters is that the compiler then keeps the halves apart: otherwise it
+// starts so much of these chunks at once that registers do not suffice. Elsewhere the test would cost more than it saves.
+#if defined(BANYAN_EMULATE) || (defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000)
+template <DType kFormat, int kTiles> constexpr bool kHasHalves = (kTiles == 4 && (kFormat == DType::kQ8_0 || kFormat == DType::kQ6_K)) ||
+                                                                 (kTiles == 1 && kFormat == DType::kQ4_K);
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+template <DType kFormat, int kTiles> constexpr bool kHasHalves = kTiles == 4 && kFormat == DType::kQ6_K;
+#else
+template <DType kFormat, int kTiles> constexpr bool kHasHalves = false;
+#endif
+
+// to += one chunk, or the first half of one.
 template <DType kFormat, int kTiles, bool kIsAligned> __device__ __forceinline__ void multiply_chunk(float (&to)[kTiles][4],
-    const FragmentRow<kFormat, kIsAligned>& upper_row, const FragmentRow<kFormat, kIsAligned>& lower_row, const XView<kTiles>& view, int quad) {
+    const FragmentRow<kFormat, kIsAligned>& upper_row, const FragmentRow<kFormat, kIsAligned>& lower_row, const XView<kTiles>& view, int quad,
+    bool is_half) {
   using Format = FewFormat<kFormat>;
   float sums[kTiles][4] = {};
   ScalesMins upper_scales{}, lower_scales{};
@@ -75,6 +87,7 @@ template <DType kFormat, int kTiles, bool kIsAligned> __device__ __forceinline__
   }
 #pragma unroll
   for (int group = 0; group < Format::kGroups; ++group) {
+    if (kHasHalves<kFormat, kTiles> && group == Format::kGroups / 2 && is_half) return;
     uint4 x[Format::kTerms][kTiles];
 #pragma unroll
     for (int term = 0; term < Format::kTerms; ++term) {
@@ -121,18 +134,18 @@ template <DType kFormat, int kTiles, bool kIsAligned> __global__ void __launch_b
   const int first_chunk = static_cast<int>(blockIdx.y) * p.slice_chunks, end_chunk = min(first_chunk + p.slice_chunks, p.n_chunks);
   const int slice_cols = p.slice_chunks * Format::kCols;
   const int group = static_cast<int>(threadIdx.x % kWarp / 4), quad = static_cast<int>(threadIdx.x % 4);
-  unsigned char* ring = shared + warp * Format::kWarpBytes;
-  unsigned char* const first_piece = ring + group * Format::kPitch + 16 * quad;
+  constexpr int kSlotBytes = kStripRows * Format::kPitch;
+  unsigned char* const ring = shared + warp * Format::kWarpBytes + group * Format::kPitch;  // from the lane's first row on
+  unsigned char* const first_piece = ring + 16 * quad;
   unsigned char* x_shared = shared + n_warps * Format::kWarpBytes;
 
   // the first chunks of the weights are on their way while x is put in place
   const StripRows rows = rows_of(p, first_row, group, quad);
-  int next = first_chunk + warp_k;
 #pragma unroll
   for (int stage = 0; stage < kStages - 1; ++stage) {
-    if (next < end_chunk) fetch_chunk<kFormat>(rows, first_piece + stage * kStripRows * Format::kPitch, next, quad);
+    const int next = first_chunk + warp_k + stage * p.warps_k;
+    if (next < end_chunk) fetch_chunk<kFormat>(rows, first_piece + stage * kSlotBytes, next, quad, static_cast<int>(p.row_bytes));
     cp_async_commit();
-    next += p.warps_k;
   }
   put_x<kFormat>(p, x_shared, inverse, maxima, static_cast<int64_t>(first_chunk) * Format::kCols, slice_cols);
   __syncthreads();
@@ -152,24 +165,26 @@ template <DType kFormat, int kTiles, bool kIsAligned> __global__ void __launch_b
   for (int chunk = first_chunk + warp_k; chunk < end_chunk; chunk += p.warps_k) {
     cp_async_wait<kStages - 2>();
     __syncwarp();  // all lanes' copies are there, and all lanes are done with the slot that is filled next
-    if (next < end_chunk) fetch_chunk<kFormat>(rows, first_piece + (slot == 0 ? kStages - 1 : slot - 1) * kStripRows * Format::kPitch, next, quad);
+    const int next = chunk + (kStages - 1) * p.warps_k;
+    if (next < end_chunk)
+      fetch_chunk<kFormat>(rows, first_piece + (slot == 0 ? kStages - 1 : slot - 1) * kSlotBytes, next, quad, static_cast<int>(p.row_bytes));
     cp_async_commit();
-    next += p.warps_k;
     XView<kTiles> view = first_view;
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
       view.x[tile] += (chunk - first_chunk) * 2 * Format::kCols;
       view.sums[tile] += (chunk - first_chunk) * 2 * Format::kGroups;
     }
-    const unsigned char* upper = ring + (slot * kStripRows + group) * Format::kPitch;
+    unsigned char* const upper = ring + slot * kSlotBytes;
     const FragmentRow<kFormat, kIsAligned> upper_row(reinterpret_cast<const uint32_t*>(upper), (rows.skip[0] + chunk * Format::kBytes) & 15, quad);
     const FragmentRow<kFormat, kIsAligned> lower_row(
         reinterpret_cast<const uint32_t*>(upper + 8 * Format::kPitch), (rows.skip[1] + chunk * Format::kBytes) & 15, quad);
     if (traits(kFormat).block_size < Format::kCols && (chunk + 1) * Format::kBytes > p.row_bytes) {
-      clear_behind<kFormat>(rows, ring + (slot * kStripRows + group) * Format::kPitch, chunk, quad);
+      clear_behind<kFormat>(rows, upper, chunk, quad, static_cast<int>(p.row_bytes));
       __syncwarp();
     }
-    multiply_chunk<kFormat, kTiles, kIsAligned>(sums, upper_row, lower_row, view, quad);
+    multiply_chunk<kFormat, kTiles, kIsAligned>(
+        sums, upper_row, lower_row, view, quad, chunk * Format::kCols + Format::kCols / 2 >= static_cast<int>(p.cols));
     slot = slot == kStages - 1 ? 0 : slot + 1;
   }
   cp_async_wait<0>();

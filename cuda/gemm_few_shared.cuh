@@ -10,6 +10,7 @@
 #include "cuda/prim/launch.cuh"
 #include "cuda/prim/memory.cuh"
 #include "cuda/prim/mma.cuh"
+#include "cuda/prim/opaque.cuh"
 #include "cuda/prim/warp.cuh"
 
 namespace banyan::cuda {
@@ -52,49 +53,51 @@ template <DType kFormat> struct FewFormat {
   }
 };
 
-// The two rows of a strip, 8 apart, of which a lane copies every fourth 16-byte piece and multiplies a quarter. Byte `offset` of a row is at start + offset, where
-// start is 16-byte aligned and offset begins with `skip`.
+// The two rows of a strip, 8 apart, of which a lane copies every fourth 16-byte piece and multiplies a quarter. Byte `offset` of a row is at its start +
+// offset, where the start is 16-byte aligned and offset begins with `skip`. Instead of a row that is not there the last one is copied once more: what
+// stands in the ring then only reaches rows that nobody stores.
 struct StripRows {
-  const uint8_t* start[2];  // of the lane's first piece
+  const uint8_t* start;  // of the lane's first piece of the first row
+  int apart;             // from there to the second row's
   int skip[2];
-  int n_bytes[2];  // from `start`; none of a row that is not there: what stands in the ring then only reaches rows that nobody stores
 };
 
 __device__ __forceinline__ StripRows rows_of(const Few& p, int64_t first_row, int group, int quad) {
+  const int64_t last = p.rows - 1, first = min(first_row + group, last), second = min(first_row + group + 8, last);
+  const auto address = reinterpret_cast<uintptr_t>(p.w + first * p.row_bytes);
+  const auto next = reinterpret_cast<uintptr_t>(p.w + second * p.row_bytes);
   StripRows rows;
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    const int64_t row = first_row + group + 8 * i;
-    const uint8_t* start = p.w + row * p.row_bytes;
-    rows.skip[i] = static_cast<int>(reinterpret_cast<uintptr_t>(start) & 15);
-    rows.start[i] = start - rows.skip[i] + 16 * quad;
-    rows.n_bytes[i] = row < p.rows ? static_cast<int>(p.row_bytes) + rows.skip[i] - 16 * quad : 0;
-  }
+  rows.skip[0] = static_cast<int>(address & 15);
+  rows.skip[1] = static_cast<int>(next & 15);
+  rows.start = p.w + first * p.row_bytes - rows.skip[0] + 16 * quad;
+  rows.apart = static_cast<int>((next - rows.skip[1]) - (address - rows.skip[0]));
   return rows;
 }
 
 // Starts the copies of one chunk of the warp's rows. `to`: the lane's first piece of its first row.
-template <DType kFormat> __device__ __forceinline__ void fetch_chunk(const StripRows& rows, unsigned char* to, int chunk, int quad) {
+template <DType kFormat> __device__ __forceinline__ void fetch_chunk(const StripRows& rows, unsigned char* to, int chunk, int quad, int row_bytes) {
   using Format = FewFormat<kFormat>;
+  const int end = min((chunk + 1) * Format::kBytes, row_bytes) - 16 * quad;
+  SharedAddress piece_at = shared_address(to);
+  make_opaque(piece_at);  // or else it is worked out for each piece
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
-    const int begin = rows.skip[i] + chunk * Format::kBytes, aligned = begin & ~15;
-    const int n_bytes = min(begin + Format::kBytes - 16 * quad, rows.n_bytes[i]) - aligned;
-    const uint8_t* from = rows.start[i] + aligned;
+    const int aligned = (rows.skip[i] + chunk * Format::kBytes) & ~15, n_bytes = end + rows.skip[i] - aligned;
+    const uint8_t* from = rows.start + (i == 0 ? aligned : rows.apart + aligned);
 #pragma unroll
     for (int piece = 0; piece < Format::kPieces; piece += 4) {
-      if (16 * piece < n_bytes) cp_async16(to + 8 * i * Format::kPitch + 16 * piece, from + 16 * piece, true);
+      if (16 * piece < n_bytes) cp_async16(piece_at + 8 * i * Format::kPitch + 16 * piece, from + 16 * piece, true);
     }
   }
 }
 
 // Behind the columns, in the last chunk, lie the next row or nothing, numbers that may be none: they become zero, so that no product has to know where
 // a row ends. `to`: the lane's first row.
-template <DType kFormat> __device__ __forceinline__ void clear_behind(const StripRows& rows, unsigned char* to, int chunk, int quad) {
+template <DType kFormat> __device__ __forceinline__ void clear_behind(const StripRows& rows, unsigned char* to, int chunk, int quad, int row_bytes) {
   using Format = FewFormat<kFormat>;
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
-    const int begin = rows.skip[i] + chunk * Format::kBytes, left = rows.n_bytes[i] + 16 * quad - (begin & ~15);
+    const int begin = rows.skip[i] + chunk * Format::kBytes, left = row_bytes + rows.skip[i] - (begin & ~15);
 #pragma unroll 1
     for (int at = max(left, 0) + quad; at < Format::kPitch; at += 4) to[8 * i * Format::kPitch + at] = 0;
   }

@@ -239,17 +239,18 @@ __device__ __forceinline__ uint32_t byte_as_halves(uint32_t word, int byte) {
 
 // Reads words at constant distances (multiples of 4) from one byte: the place of the words and the shift are worked out once.
 template <bool kIsAligned> struct Reader {
-  __device__ __forceinline__ Reader(const uint32_t* words, int at)
-      : first(words + (at >> 2)), next(words + ((at + 3) >> 2)), shift(static_cast<unsigned>(8 * (at & 3))) {}
+  __device__ __forceinline__ Reader(const uint32_t* words, int at) : first(words + (at >> 2)), shift(static_cast<unsigned>(8 * (at & 3))) {}
+  // `n_words` words further.
+  __device__ __forceinline__ Reader(const Reader& from, int n_words) : first(from.first + n_words), shift(from.shift) {}
   __device__ __forceinline__ uint32_t word(int offset) const {
     if constexpr (kIsAligned) return first[offset / 4];
-    return __funnelshift_r(first[offset / 4], next[offset / 4], shift);
+    return __funnelshift_r(first[offset / 4], first[offset / 4 + 1], shift);
   }
   // kIsAligned: to 8 bytes
   __device__ __forceinline__ uint2 words2(int offset) const {
     if constexpr (kIsAligned) return *reinterpret_cast<const uint2*>(first + offset / 4);
     const uint32_t middle = first[offset / 4 + 1];
-    return {__funnelshift_r(first[offset / 4], middle, shift), __funnelshift_r(middle, next[offset / 4 + 1], shift)};
+    return {__funnelshift_r(first[offset / 4], middle, shift), __funnelshift_r(middle, first[offset / 4 + 2], shift)};
   }
   // kIsAligned: to 16 bytes
   __device__ __forceinline__ uint4 words4(int offset) const {
@@ -258,7 +259,6 @@ template <bool kIsAligned> struct Reader {
     return {low.x, low.y, high.x, high.y};
   }
   const uint32_t* first;
-  const uint32_t* next;
   unsigned shift;
 };
 
@@ -272,12 +272,13 @@ template <DType kFormat, bool kIsAligned> struct FragmentRow {
                                     : kFormat == DType::kQ4_0 || kFormat == DType::kQ6_K ? 4
                                                                                          : 8;
   static constexpr int kBlockBytes = traits(kFormat).block_bytes;
+  using Words = Reader<kIsAligned && kIsWide>;
 
   // In Q8_0 and Q4_0 every second block lies 2 bytes off a word more than the first.
   __device__ __forceinline__ FragmentRow(const uint32_t* words, int at, int quad)
       : bytes(reinterpret_cast<const uint8_t*>(words) + at),
         header(words, at),
-        even(words, at + (kHasPairs ? 2 : 0) + kQuadBytes * quad),
+        even(kHasMins<kFormat> ? Words(header, kQuadBytes / 4 * quad) : Words(words, at + (kHasPairs ? 2 : 0) + kQuadBytes * quad)),
         odd(words, at + (kHasPairs ? kBlockBytes + 2 : 0) + kQuadBytes * quad) {}
 
   __device__ __forceinline__ float half_at(int offset) const {
@@ -295,7 +296,7 @@ template <DType kFormat, bool kIsAligned> struct FragmentRow {
   __device__ __forceinline__ void load(int group, uint32_t scale, uint32_t (&halves)[4]) const;
 
   const uint8_t* bytes;
-  Reader<kIsAligned && kIsWide> header, even, odd;
+  Words header, even, odd;
 };
 
 // Halves of the group's elements. Of Q4_K and Q5_K: q times its group's scale, at most 31 * 63 and so still exact; `scale` is that scale twice.
