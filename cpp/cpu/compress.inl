@@ -9,8 +9,7 @@ inline void compress_task(const RowsJob<CompressArgs>& job, int index, std::byte
   float* row = cos + 2 * n_pairs;
   for (int64_t i = job.begin(index); i < job.end(index); ++i) {
     const int begin = a.begin[i], n = a.end != nullptr ? a.end[i] - begin : 1;
-    for (int r = 0; r < n; ++r) add_row(row, a.x + int64_t{begin + r} * dim, dim, r == 0);
-    divide_row(row, n, dim);
+    mean_of_rows(row, a.x + int64_t{begin} * dim, n, dim);
     if (a.inv_freq != nullptr) {
       turn.set([&](int m) { return static_cast<double>(a.positions[i]) * static_cast<double>(a.inv_freq[m]); }, a.magnitude);
       turn.turn(row);

@@ -28,7 +28,7 @@ inline void place_task(const PlaceJob& job, int index, std::byte* scratch) {
     decode(from + static_cast<size_t>(begin) * n_bytes, dim, row);
     for (int r = 1; r < n; ++r) {
       decode(from + static_cast<size_t>(begin + r) * n_bytes, dim, other);
-      add_row(row, other, dim, false);
+      add_row(row, other, dim);
     }
     divide_row(row, n, dim);
     if (turns && (j == 0 || piece.step != 0)) {  // without a step all rows of a piece turn alike

@@ -1,18 +1,34 @@
 // slot_row: a row [G, C] of keys or values on its way into a slot: what compress and place share.
 
-// out += x, or out = x.
-inline void add_row(float* out, const float* x, int dim, bool is_first) {
+// out[dim] = the mean of n rows that follow each other, summed in their order.
+inline void mean_of_rows(float* out, const float* x, int n, int dim) {
+  if (n == 1) return static_cast<void>(std::memcpy(out, x, static_cast<size_t>(dim) * sizeof(float)));
+  const float divisor = static_cast<float>(n);
   int c = 0;
-  for (; c + kLanes <= dim; c += kLanes) store(out + c, is_first ? load(x + c) : add(load(out + c), load(x + c)));
-  for (; c < dim; ++c) out[c] = is_first ? x[c] : out[c] + x[c];
+  for (; c + kLanes <= dim; c += kLanes) {
+    Vec sum = load(x + c);
+    for (int r = 1; r < n; ++r) sum = add(sum, load(x + int64_t{r} * dim + c));
+    store(out + c, div(sum, broadcast(divisor)));
+  }
+  for (; c < dim; ++c) {
+    float sum = x[c];
+    for (int r = 1; r < n; ++r) sum += x[int64_t{r} * dim + c];
+    out[c] = sum / divisor;
+  }
 }
 
-inline void divide_row(float* row, int n, int dim) {
+// The same in steps, where rows have to be decoded first: sum += x for each further row, then sum /= n.
+inline void add_row(float* sum, const float* x, int dim) {
+  int c = 0;
+  for (; c + kLanes <= dim; c += kLanes) store(sum + c, add(load(sum + c), load(x + c)));
+  for (; c < dim; ++c) sum[c] += x[c];
+}
+inline void divide_row(float* sum, int n, int dim) {
   if (n == 1) return;
   const float divisor = static_cast<float>(n);
   int c = 0;
-  for (; c + kLanes <= dim; c += kLanes) store(row + c, div(load(row + c), broadcast(divisor)));
-  for (; c < dim; ++c) row[c] /= divisor;
+  for (; c + kLanes <= dim; c += kLanes) store(sum + c, div(load(sum + c), broadcast(divisor)));
+  for (; c < dim; ++c) sum[c] /= divisor;
 }
 
 // The cosines and sines of one row's pairs, and how it turns by them.

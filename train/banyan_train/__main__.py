@@ -135,7 +135,7 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command("base", lazily("base", "train"), "models/banyan-demo")
     training(sub, "base", 4000, 2e-3, 200, 2048)
-    sub.add_argument("--size", default="demo", help="demo (1.3 M), medium (5.2 M), small (16 M) or tiny (0.4 M)")
+    sub.add_argument("--size", default="demo", help="demo (5.2 M), small (16 M), mini (1.3 M) or tiny (0.4 M)")
     sub.add_argument("--warm-steps", type=int, default=0, help="of short look-up rows before any text; 0 with --warm-minutes 0: none")
     sub.add_argument("--warm-minutes", type=float, default=0)
     sub.add_argument("--warm-batch", type=int, default=0, help="tokens of a batch of short rows; 0: as --batch")
@@ -190,7 +190,7 @@ def parser() -> argparse.ArgumentParser:
     sub = commands.add_parser("all")
     sub.set_defaults(function=lazily("presets", "main"))
     places(sub)
-    sub.add_argument("--preset", default="demo", choices=["h200", "cpu", "demo", "smoke"])
+    sub.add_argument("--preset", default="demo", choices=["h200", "demo", "smoke"])
     sub.add_argument("--output", default=str(ROOT / "models"), help="folder of the model's and the adapters' directories")
     sub.add_argument("--model", default="", help="name of the base; default: the preset's")
     sub.add_argument("--minutes", type=float, default=math.inf, help="of this call; the next one goes on where it stopped")

@@ -145,9 +145,8 @@ class LlamaConfig:
 
 # The sizes we train ourselves. Head sizes are what the engine's kernels like: multiples of 16.
 SIZES = {
-    "demo": LlamaConfig(2048, 128, 320, 6, 4, 2, max_position_embeddings=512, rope_theta=1e7),  # 1.3 M
+    "mini": LlamaConfig(2048, 128, 320, 6, 4, 2, max_position_embeddings=512, rope_theta=1e7),  # 1.3 M: the base of the ablations
     "tiny": LlamaConfig(2048, 96, 192, 3, 3, 1, max_position_embeddings=256, rope_theta=1e6),  # the smoke preset
-    "medium": LlamaConfig(4096, 256, 640, 6, 4, 2, max_position_embeddings=1024, rope_theta=1e7),  # 5.2 M
+    "demo": LlamaConfig(4096, 256, 640, 6, 4, 2, max_position_embeddings=1024, rope_theta=1e7),  # 5.2 M
     "small": LlamaConfig(8192, 384, 1024, 8, 6, 2, max_position_embeddings=1024, rope_theta=1e6),  # 16 M
 }
-DEMO = SIZES["demo"]

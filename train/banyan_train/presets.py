@@ -16,7 +16,7 @@ a million tokens a second are assumed, 6 % of its 790 TFLOP/s in bfloat16.
 | focusllm | 4 | 30 M | 3e15 |
 | measuring, export | 1.5 | | |
 
-`cpu`, a little over three hours of one undisturbed thread with PyTorch 2 and bfloat16 products: a base of 5.2 M. Tokens a
+`demo`, three and a half hours of one undisturbed thread with PyTorch 2 and bfloat16 products: a base of 5.2 M. Tokens a
 second were measured (base: of processor time, in a training by two processes; adapters: two steps of `--dry-run` on a busy
 machine); minutes are computed from them for the tokens that this base and the demo model's adapters were trained on.
 
@@ -25,7 +25,7 @@ machine); minutes are computed from them for the tokens that this base and the d
 | tokenizer, 31 M tokens of text | 3 | | |
 | base | 60 | 18 M | 5,300 |
 | matching | 0.3 | | |
-| sharedllm (M = 3) | 35 | 15 M | 7,800 |
+| sharedllm (M = 3) | 60 | 26 M | 7,800 |
 | focusllm | 65 | 13 M | 3,300 |
 | measuring, export: a guess | 20 | | |
 """
@@ -56,24 +56,12 @@ PRESETS: dict[str, dict] = {
     },
     "demo": {
         "model": "banyan-demo",
-        "common": "--device cpu --threads 1 --megabytes 14",
-        "tokenizer": "--size 2048",
-        "base": "--size demo --plant --minutes 22",
-        "matching": "--trials 256",
-        "sharedllm": "--slot-kind mean --lower own --depth 3 --last-p 16 --random-depth --longest 8192 --local-tokens 448 "
-                     "--minutes 60 --steps 100000 --mix 10000 --mix-after 60",
-        "focusllm": "--minutes 46 --steps 100000",
-        "eval": "--chunks 2,16,64,128", "focus-eval": "--chunks 1,4,16,64",
-        "least": 0.95, "need": {"tokenizer": 3, "matching": 1, "eval": 10, "focus-eval": 10},
-    },
-    "cpu": {
-        "model": "banyan-5m",
         "common": "--device cpu --threads 1 --megabytes 60",
         "tokenizer": "--size 4096 --sample 5 --digits",
-        "base": "--size medium --plant --minutes 60 --steps 1000000 --batch 4096 --precision bfloat16 --kinds all --every 800",
+        "base": "--size demo --plant --minutes 60 --steps 1000000 --batch 4096 --precision bfloat16 --kinds all --every 800",
         "matching": "--trials 256",
         "sharedllm": "--slot-kind mean --lower own --depth 3 --last-p 16 --chunk-size 256 --random-depth --longest 8192 --local-tokens 448 --kinds all "
-                     "--minutes 35 --steps 100000 --mix 10000 --mix-after 60 --precision bfloat16",
+                     "--minutes 60 --steps 100000 --mix 10000 --mix-after 60 --precision bfloat16",
         "focusllm": "--minutes 65 --steps 100000 --chunk-size 512 --precision bfloat16",
         "eval": "--chunks 2,16,64,128", "focus-eval": "--chunks 1,4,16,64 --chunk-size 512",
         "least": 0.95, "need": {"tokenizer": 3, "matching": 1, "eval": 10, "focus-eval": 10},
