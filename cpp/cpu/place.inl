@@ -19,18 +19,13 @@ inline void place_task(const PlaceJob& job, int index, std::byte* scratch) {
       std::memcpy(out + static_cast<size_t>(j) * n_bytes, from + static_cast<size_t>(j * piece.stride) * n_bytes, n_bytes);
     return;
   }
+  const int n_part = heads_of_part(a.head_dim);
   float* cos = reinterpret_cast<float*>(scratch);
-  const SlotTurn turn{cos, cos + n_pairs, a.n_heads, n_pairs, a.is_interleaved};
-  float *row = cos + 2 * n_pairs, *other = row + dim;
+  const SlotTurn turn{cos, cos + n_pairs, n_pairs, a.is_interleaved};
+  float *part = cos + 2 * n_pairs, *other = part + std::max(kSlotPart, a.head_dim);
   const Decode decode = decoder_of(a.dtype);
   for (int j = 0; j < piece.n_rows; ++j, out += n_bytes) {
     const int begin = j * piece.stride, n = std::min(piece.pooled, piece.n_from - begin);
-    decode(from + static_cast<size_t>(begin) * n_bytes, dim, row);
-    for (int r = 1; r < n; ++r) {
-      decode(from + static_cast<size_t>(begin + r) * n_bytes, dim, other);
-      add_row(row, other, dim);
-    }
-    divide_row(row, n, dim);
     if (turns && (j == 0 || piece.step != 0)) {  // without a step all rows of a piece turn alike
       const double position = static_cast<double>(piece.position + j * piece.step), slow = static_cast<double>(piece.index);
       turn.set(
@@ -40,8 +35,18 @@ inline void place_task(const PlaceJob& job, int index, std::byte* scratch) {
           },
           a.magnitude);
     }
-    if (turns) turn.turn(row);
-    store_row(a.dtype, out, row, dim);
+    for (int head = 0; head < a.n_heads; head += n_part) {
+      const int n_heads = std::min(n_part, a.n_heads - head), n_elements = n_heads * a.head_dim;
+      const size_t first = row_bytes(a.dtype, head * a.head_dim);
+      decode(from + static_cast<size_t>(begin) * n_bytes + first, n_elements, part);
+      for (int r = 1; r < n; ++r) {
+        decode(from + static_cast<size_t>(begin + r) * n_bytes + first, n_elements, other);
+        add_row(part, other, n_elements);
+      }
+      divide_row(part, n, n_elements);
+      if (turns) turn.turn(part, n_heads);
+      store_row(a.dtype, out + first, part, n_elements);
+    }
   }
 }
 

@@ -1,18 +1,22 @@
 // slot_row: a row [G, C] of keys or values on its way into a slot: what compress and place share.
 
-// out[dim] = the mean of n rows that follow each other, summed in their order.
-inline void mean_of_rows(float* out, const float* x, int n, int dim) {
+// Heads are taken so many at a time that their elements stay in the first-level cache, and in a task's memory however many there are.
+constexpr int kSlotPart = 2048;
+BANYAN_INLINE int heads_of_part(int head_dim) { return std::max(1, kSlotPart / head_dim); }
+
+// out[dim] = the mean of n rows, `stride` apart, summed in their order.
+inline void mean_of_rows(float* out, const float* x, int64_t stride, int n, int dim) {
   if (n == 1) return static_cast<void>(std::memcpy(out, x, static_cast<size_t>(dim) * sizeof(float)));
   const float divisor = static_cast<float>(n);
   int c = 0;
   for (; c + kLanes <= dim; c += kLanes) {
     Vec sum = load(x + c);
-    for (int r = 1; r < n; ++r) sum = add(sum, load(x + int64_t{r} * dim + c));
+    for (int r = 1; r < n; ++r) sum = add(sum, load(x + r * stride + c));
     store(out + c, div(sum, broadcast(divisor)));
   }
   for (; c < dim; ++c) {
     float sum = x[c];
-    for (int r = 1; r < n; ++r) sum += x[int64_t{r} * dim + c];
+    for (int r = 1; r < n; ++r) sum += x[r * stride + c];
     out[c] = sum / divisor;
   }
 }
@@ -34,7 +38,7 @@ inline void divide_row(float* sum, int n, int dim) {
 // The cosines and sines of one row's pairs, and how it turns by them.
 struct SlotTurn {
   float *cos, *sin;  // [n_pairs]
-  int n_heads, n_pairs;
+  int n_pairs;
   bool is_interleaved;
 
   // angle(m) of pair m.
@@ -45,5 +49,5 @@ struct SlotTurn {
       sin[m] = r.sin * magnitude;
     }
   }
-  void turn(float* row) const { rotate_heads(row, cos, sin, n_heads, n_pairs, is_interleaved); }
+  void turn(float* x, int n_heads) const { rotate_heads(x, cos, sin, n_heads, n_pairs, is_interleaved); }
 };

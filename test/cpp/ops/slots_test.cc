@@ -71,7 +71,10 @@ struct SlotsCase {
   bool is_interleaved;
 };
 constexpr SlotsCase kSlotsCases[] = {{DType::kF32, 64, false}, {DType::kF32, 6, true}, {DType::kF32, 1026, false}, {DType::kF16, 80, false},
-    {DType::kF16, 64, true}, {DType::kQ8_0, 64, false}, {DType::kQ8_0, 96, true}};
+    {DType::kF16, 64, true}, {DType::kQ8_0, 64, false}, {DType::kQ8_0, 96, true}, {DType::kF16, 1024, true}, {DType::kQ8_0, 1024, false}};
+
+// Rows wider than any memory of a task or block: a lying file may ask for a million elements.
+constexpr int kWideHeads = 8200, kWideHeadDim = 64, kWideDim = kWideHeads * kWideHeadDim;
 
 }  // namespace
 
@@ -119,6 +122,15 @@ void compress_suite(Run& run) {
     }
     run.compress({nullptr, dtype, nullptr, nullptr, 0, nullptr, nullptr, nullptr, nullptr, nullptr, 1, 0, kHeads, head_dim, is_interleaved});
   }
+
+  Random random(1);
+  const std::vector<float> x = random.floats(size_t{2} * kWideDim);
+  const std::vector<int32_t> zero = {0}, two = {2};
+  std::vector<float> wide(kWideDim, NAN), expected(kWideDim);
+  for (size_t c = 0; c < expected.size(); ++c) expected[c] = (x[c] + x[c + kWideDim]) / 2.0f;
+  run.compress({wide.data(), DType::kF32, zero.data(), zero.data(), 0, x.data(), zero.data(), two.data(), nullptr, nullptr, 1, 1, kWideHeads,
+      kWideHeadDim, false});
+  run.check(wide == expected, "compress, a wide row");
 }
 
 // Pieces in any order.
@@ -182,6 +194,15 @@ void place_suite(Run& run) {
       run.check(has_bits && kept.empty() == (how == How::kStretched), what + ": bits");
     }
   }
+
+  Random random(1);
+  std::vector<float> x = random.floats(kWideDim), wide(kWideDim, NAN);
+  const std::vector<float> inv_freq = frequencies(kWideHeadDim);
+  const PlacedRows piece{x.data(), 1, 1, 1, 0, 1, 7, 0, 0};
+  run.place({wide.data(), DType::kF32, &piece, 1, inv_freq.data(), nullptr, 1, kWideHeads, kWideHeadDim, false});
+  const std::vector<int32_t> seven = {7};
+  run.rope({x.data(), seven.data(), inv_freq.data(), 1, kWideHeads, kWideHeadDim, 1, false});
+  run.check(wide == x, "place, a wide row");
 }
 
 }  // namespace banyan::test
