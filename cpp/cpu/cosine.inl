@@ -1,37 +1,24 @@
 // cosine: a query with each of many vectors, in float64.
 
-constexpr int kCosineSums = 8;  // side by side, because one sum would wait for itself
-
-struct CosineSums {
-  double dot = 0, aa = 0, bb = 0;
-};
-
-inline CosineSums cosine_sums(const float* a, const float* b, int n) {
-  double dot[kCosineSums] = {}, aa[kCosineSums] = {}, bb[kCosineSums] = {};
-  for (int i = 0; i < n; i += kCosineSums) {
-    const int n_here = std::min(kCosineSums, n - i);
-    for (int e = 0; e < n_here; ++e) {
-      const double x = static_cast<double>(a[i + e]), y = static_cast<double>(b[i + e]);
-      dot[e] += x * y;
-      aa[e] += x * x;
-      bb[e] += y * y;
-    }
+// Eight sums side by side, because one would wait for itself.
+inline double dot_f64(const float* a, const float* b, int n) {
+  constexpr int kSums = 8;
+  double sums[kSums] = {};
+  for (int i = 0; i < n; i += kSums) {
+    const int n_here = std::min(kSums, n - i);
+    for (int e = 0; e < n_here; ++e) sums[e] += static_cast<double>(a[i + e]) * static_cast<double>(b[i + e]);
   }
-  CosineSums total;
-  for (int e = 0; e < kCosineSums; ++e) {
-    total.dot += dot[e];
-    total.aa += aa[e];
-    total.bb += bb[e];
-  }
+  double total = 0;
+  for (const double sum : sums) total += sum;
   return total;
 }
 
 inline void cosine_task(const RowsJob<CosineArgs>& job, int index, std::byte*) {
-  constexpr double kEpsilon = 1e-6;
   const CosineArgs& a = job.args;
+  const auto norm_of = [&a](const float* x) { return std::max(std::sqrt(dot_f64(x, x, a.dim)), 1e-6); };
+  const double of_query = norm_of(a.query);
   for (int64_t i = job.begin(index); i < job.end(index); ++i) {
-    const CosineSums sums = cosine_sums(a.rows[i], a.query, a.dim);
-    a.out[i] = static_cast<float>(sums.dot / (std::max(std::sqrt(sums.aa), kEpsilon) * std::max(std::sqrt(sums.bb), kEpsilon)));
+    a.out[i] = static_cast<float>(dot_f64(a.rows[i], a.query, a.dim) / (norm_of(a.rows[i]) * of_query));
   }
 }
 
