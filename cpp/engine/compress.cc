@@ -168,7 +168,7 @@ struct Compressor::SlotWriter {
   Stream& s;
   const NodeBatch& batch;
   std::byte* out;
-  const int32_t *to, *strides;  // device, per slot: its row of side 0, and how far it is to that of the next side
+  const int32_t *to, *strides;  // device: of SlotRows
   const int32_t *slot_rows, *group_end, *slot_offsets, *numbers;
 
   // k is unrotated, except strided slots taken from all rows, whose keys carry their rotation already.
@@ -228,14 +228,9 @@ void Compressor::encode(Stream& s, const std::vector<NodeRef>& refs) {
                slots_at = indices_.add(batch.slot_rows), groups_at = indices_.add(batch.group_end),
                slot_offsets_at = indices_.add(batch.slot_offsets), slot_begin_at = indices_.add(batch.slot_kv_begin),
                slot_end_at = indices_.add(batch.slot_kv_end), numbers_at = indices_.add(count_up(batch.n_slots));
-  std::vector<int32_t> to, strides;
-  for (const NodeBatch::Node& node : batch.nodes) {
-    for (int i = 0; i < node.n_slots; ++i) {
-      to.push_back(2 * n_layers * node.slot + i);
-      strides.push_back(node.n_slots);
-    }
-  }
-  const size_t to_at = indices_.add(to), strides_at = indices_.add(strides);
+  SlotRows to;
+  for (const NodeBatch::Node& node : batch.nodes) to.add(2 * n_layers, node.slot, node.n_slots);
+  const size_t to_at = indices_.add(to.first), strides_at = indices_.add(to.strides);
   std::vector<int32_t> slot_union = batch.slot_rows;  // rows of the slots before the union is spread
   if (batch.is_union) {
     for (int32_t& row : slot_union) row = batch.union_rows[static_cast<size_t>(row)];

@@ -11,6 +11,17 @@
 
 namespace banyan {
 
+// Where a batch's slots go, one row each, for the op compress: node after node [M][keys, values][n_slots, G, C].
+struct SlotRows {
+  std::vector<int32_t> first, strides;            // per slot: its row of side 0, and how far it is to that of the next side
+  void add(int n_sides, int slot, int n_slots) {  // the next node; `slot`: slots of the batch before it
+    for (int i = 0; i < n_slots; ++i) {
+      first.push_back(n_sides * slot + i);
+      strides.push_back(n_slots);
+    }
+  }
+};
+
 class Compressor {
  public:
   Compressor(Device& device, const Decoder& lower, const TreeConfig& tree, DType kv_dtype, Activations& activations)

@@ -88,13 +88,8 @@ void Compressor::encode_whole(Stream& s, const std::vector<std::shared_ptr<Chunk
   a_.reserve(n);
   auto out = std::make_shared<Buffer>(device_, static_cast<size_t>(n_slots) * slot_bytes());
   auto keys = std::make_shared<Buffer>(device_, wants_keys ? static_cast<size_t>(n) * row : 0);
-  std::vector<int32_t> to, strides;  // per slot: its row of side 0, and how far it is to that of the next side
-  for (const WholePass::Item& item : pass.items) {
-    for (int i = 0; i < item.n_slots; ++i) {
-      to.push_back(2 * n_layers * item.slot + i);
-      strides.push_back(item.n_slots);
-    }
-  }
+  SlotRows to;
+  for (const WholePass::Item& item : pass.items) to.add(2 * n_layers, item.slot, item.n_slots);
   std::vector<int32_t> vector_places, first_vector;  // of each vector among the last tokens; of each chunk
   for (const WholePass::Item& item : pass.items) {
     first_vector.push_back(static_cast<int32_t>(vector_places.size()));
@@ -113,7 +108,7 @@ void Compressor::encode_whole(Stream& s, const std::vector<std::shared_ptr<Chunk
   const size_t ids_at = indices_.add(pass.ids), group_end_at = indices_.add(pass.group_end),
                first_places_at = indices_.add(places_in(pass.firsts_and_lasts.rows, pass.firsts.rows)),
                last_places_at = indices_.add(places_in(pass.firsts_and_lasts.rows, pass.lasts.rows)), vectors_at = indices_.add(vector_places),
-               to_at = indices_.add(to), strides_at = indices_.add(strides);
+               to_at = indices_.add(to.first), strides_at = indices_.add(to.strides);
   indices_.upload();
   const int32_t *numbers = indices_.at(pass.all.rows_at), *offsets = indices_.at(pass.all.offsets_at);
 
