@@ -7,7 +7,8 @@ constexpr int kGroupTiles = 4;          // tiles of tokens that meet a strip whi
 constexpr int64_t kTaskTiles = 16;      // at least; each task unpacks its panel again
 constexpr int64_t kInt8Cols = 1 << 18;  // beyond it x of few tokens would not fit into the shared memory
 
-template <DType kFormat> using MultiplyStrip = void (*)(const Tile<kFormat>*, const Strip&, int, float*, int64_t, int, const float*, bool);
+template <DType kFormat>
+using MultiplyStrip = void (*)(const Tile<kFormat>*, const Strip&, int, float*, int64_t, int, const float*, bool, const Ahead&);
 
 template <DType kFormat> constexpr MultiplyStrip<kFormat> kMultiplyStrips[kInt8Tokens] = {multiply_strip<kFormat, 1>, multiply_strip<kFormat, 2>,
     multiply_strip<kFormat, 3>, multiply_strip<kFormat, 4>, multiply_strip<kFormat, 5>, multiply_strip<kFormat, 6>};
@@ -32,25 +33,44 @@ template <DType kFormat> void int8_quantize_task(const Int8Job& job, int tile, s
       job.args.x + tile * job.tokens_per_tile * n_k, n_k, job.n_tokens(tile), reinterpret_cast<Tile<kFormat>*>(job.x) + tile * job.n_blocks());
 }
 
+// A quarter of a strip's rows is asked for while it is unpacked, about its share of the time, the rest while it meets its first two tiles.
+constexpr int kUnpackRows = kStripRows / 4;
+
+inline Ahead part_of_tile(const Ahead& ahead, int64_t tile, int64_t n_tiles, int n_blocks) {
+  const int n_rows = (kStripRows - kUnpackRows) / (n_tiles > 1 ? 2 : 1);
+  const auto begin = static_cast<int>(std::min<int64_t>(kUnpackRows + tile * n_rows, kStripRows));
+  return ahead.part(begin, std::min(begin + n_rows, kStripRows), n_blocks);
+}
+
 template <DType kFormat> void int8_panel_task(const Int8Job& job, int index, std::byte* scratch) {
   const GemmArgs& a = job.args;
   Int8Scratch& s = *reinterpret_cast<Int8Scratch*>(scratch);
   const auto* x = reinterpret_cast<const Tile<kFormat>*>(job.x);
-  const size_t row_stride = row_bytes(kFormat, a.w.cols);
-  const int64_t row = index % job.n_panels * kPanelRows, tile_begin = index / job.n_panels * job.tiles_per_task;
-  const int64_t tile_end = std::min(job.n_tiles, tile_begin + job.tiles_per_task);
+  const auto row_stride = static_cast<int64_t>(row_bytes(kFormat, a.w.cols));
+  const int64_t row = index % job.n_panels * kPanelRows;
+  const int64_t tile_begin = index / job.n_panels * job.tiles_per_task, tile_end = std::min(job.n_tiles, tile_begin + job.tiles_per_task);
   const int n_rows = static_cast<int>(std::min<int64_t>(kPanelRows, a.w.rows - row));
-  const uint8_t* from = static_cast<const uint8_t*>(a.w.data) + static_cast<size_t>(row) * row_stride;
+  const uint8_t* from = static_cast<const uint8_t*>(a.w.data) + row * row_stride;
   for (int64_t k = 0; k < a.w.cols; k += kPanelDepth) {
     const int n_k = static_cast<int>(std::min<int64_t>(kPanelDepth, a.w.cols - k));
-    unpack_panel<kFormat>(s, from + row_bytes(kFormat, k), row_stride, n_rows, n_k);
+    const uint8_t* piece = from + row_bytes(kFormat, k);
+    const auto piece_bytes = static_cast<int64_t>(row_bytes(kFormat, n_k));
+    // Two pieces on, for one takes about as long as memory to answer; behind the last ones lies the next panel.
+    const int64_t later = k + 2 * kPanelDepth, n_k_padded = round_up(a.w.cols, kPanelDepth);
+    const uint8_t* next = from + (later < n_k_padded ? row_bytes(kFormat, later) : kPanelRows * row_stride + row_bytes(kFormat, later - n_k_padded));
+    const auto ahead_of = [&](int r) { return Ahead{next + r * row_stride, row_stride, piece_bytes, 0, 0}; };
+    for (int r = 0; r < n_rows; r += kStripRows) {
+      unpack_strip<kFormat>(s, s.strips[r / kStripRows], piece + r * row_stride, row_stride, std::min(kStripRows, n_rows - r), n_k,
+          ahead_of(r).part(0, kUnpackRows, unpack_steps<kFormat>(n_k)));
+    }
     for (int64_t group = tile_begin; group < tile_end; group += kGroupTiles) {
       if (job.stream.cancelled()) return;
       for (int r = 0; r < n_rows; r += kStripRows) {
         const float* bias = k == 0 && a.bias != nullptr ? a.bias + row + r : nullptr;
         for (int64_t tile = group; tile < std::min(tile_end, group + kGroupTiles); ++tile) {
           kMultiplyStrips<kFormat>[job.n_tokens(tile) - 1](x + tile * job.n_blocks() + k / 32, s.strips[r / kStripRows], n_k / 32,
-              a.out + tile * job.tokens_per_tile * a.w.rows + row + r, a.w.rows, n_rows - r, bias, k > 0 || a.accumulate);
+              a.out + tile * job.tokens_per_tile * a.w.rows + row + r, a.w.rows, n_rows - r, bias, k > 0 || a.accumulate,
+              part_of_tile(ahead_of(r), tile - tile_begin, tile_end - tile_begin, n_k / 32));
         }
       }
     }
@@ -79,7 +99,7 @@ template <DType kFormat> void gemm_int8_many(Stream& stream, const GemmArgs& arg
 }
 
 template <DType kFormat> void gemm_int8_of(Stream& stream, const GemmArgs& args) {
-  if (args.n_tokens <= kFewInt8Tokens) gemm_int8_few<kFormat>(stream, args);
+  if (args.n_tokens <= kFewInt8TokensOf<kFormat>) gemm_int8_few<kFormat>(stream, args);
   else gemm_int8_many<kFormat>(stream, args);
 }
 

@@ -28,6 +28,7 @@ constexpr auto kBase = kernels_avx512;
 #include "cpu/quantize_rows.inl"
 #include "cpu/dot_unit.inl"
 #include "cpu/gemm_int8_few.inl"
+#include "cpu/ahead.inl"
 #include "cpu/unpack_int8.inl"
 #include "cpu/multiply_strip.inl"
 #include "cpu/gemm_int8.inl"

@@ -18,6 +18,7 @@ namespace neondot {
 namespace {
 constexpr auto kBase = kernels_neon;
 constexpr int kFewInt8Tokens = 8;  // above it the unpacking of gemm_int8.inl pays
+template <DType> constexpr int kFewInt8TokensOf = kFewInt8Tokens;
 #include "cpu/vec_neon.h"
 #include "cpu/tasks.inl"
 #include "cpu/products_dot.inl"
@@ -25,6 +26,7 @@ constexpr int kFewInt8Tokens = 8;  // above it the unpacking of gemm_int8.inl pa
 #include "cpu/quantize_rows_neon.inl"
 #include "cpu/dot_unit_neon.inl"
 #include "cpu/gemm_int8_few.inl"
+#include "cpu/ahead.inl"
 #include "cpu/unpack_int8_neon.inl"
 #include "cpu/multiply_strip_neon.inl"
 #include "cpu/gemm_int8.inl"

@@ -18,12 +18,14 @@ namespace neoni8mm {
 namespace {
 constexpr auto kBase = kernels_neondot;
 constexpr int kFewInt8Tokens = 8;  // as there
+template <DType> constexpr int kFewInt8TokensOf = kFewInt8Tokens;
 template <DType> void gemm_int8_few(Stream& stream, const GemmArgs& args) { kBase()->gemm(stream, args); }
 #include "cpu/vec_neon.h"
 #include "cpu/tasks.inl"
 #include "cpu/products_matrix.inl"
 #include "cpu/int8_format_neon.inl"
 #include "cpu/quantize_rows_neon.inl"
+#include "cpu/ahead.inl"
 #include "cpu/unpack_int8_neon.inl"
 #include "cpu/multiply_strip_neon.inl"
 #include "cpu/gemm_int8.inl"

@@ -3,7 +3,7 @@
 // One tile of tokens times one strip: 12 integer chains; then a conversion, a product and a multiply-add a chain (Q4_K, Q5_K one more, Q6_K twice).
 // Conversions have ports of their own, so of the operations that share the two of VPDPBUSD 8 in 10 are useful (8 in 11, 8 in 12): that is the bound.
 template <DType kFormat, int kTokens> void multiply_strip(const Tile<kFormat>* BANYAN_RESTRICT x, const Strip& strip, int n_blocks,
-    float* BANYAN_RESTRICT out, int64_t out_stride, int n_cols, const float* bias, bool is_added) {
+    float* BANYAN_RESTRICT out, int64_t out_stride, int n_cols, const float* bias, bool is_added, const Ahead& ahead) {
   using Format = Int8Format<kFormat>;
   Vec sums[kTokens][kPanelVectors];
   BANYAN_UNROLL
@@ -14,6 +14,7 @@ template <DType kFormat, int kTokens> void multiply_strip(const Tile<kFormat>* B
     for (int t = 0; t < kTokens; ++t) sums[t][v] = is_added ? add(start, load_n(out + t * out_stride + 16 * v, n)) : start;
   }
   for (int b = 0; b < n_blocks; ++b, ++x) {
+    ahead.ask(b);
     BANYAN_UNROLL
     for (int g = 0; g < Format::kGroups; ++g) {
       __m512i dots[kTokens][kPanelVectors];

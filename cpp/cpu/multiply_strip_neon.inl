@@ -4,7 +4,7 @@ BANYAN_INLINE Vec load_up_to(const float* at, int n) { return n == kLanes ? load
 
 // One tile of tokens times one strip: up to 12 integer sums; then a conversion, a product and a multiply-add each (Q4_K, Q5_K one more, Q6_K twice).
 template <int kGroups, bool kHasMin, int kTokens> void multiply_tile(const TokenTile* BANYAN_RESTRICT x, const Strip& strip, int n_blocks,
-    float* BANYAN_RESTRICT out, int64_t out_stride, int n_cols, const float* bias, bool is_added) {
+    float* BANYAN_RESTRICT out, int64_t out_stride, int n_cols, const float* bias, bool is_added, const Ahead& ahead) {
   constexpr int kColumns = (kTokens + kSumTokens - 1) / kSumTokens;
   Vec sums[kColumns][kSides];
   BANYAN_UNROLL
@@ -13,6 +13,7 @@ template <int kGroups, bool kHasMin, int kTokens> void multiply_tile(const Token
     for (int side = 0; side < kSides; ++side) sums[c][side] = zero();
   }
   for (int b = 0; b < n_blocks; ++b, ++x) {
+    ahead.ask(b);
     BANYAN_UNROLL
     for (int g = 0; g < kGroups; ++g) {
       int32x4_t dots[kColumns][kSides];

@@ -1,11 +1,12 @@
-// unpack_int8: a panel of weight rows as unsigned bytes in the order the integer products read them, and its scales as floats.
+// unpack_int8: strips of weight rows as unsigned bytes in the order the integer products read them, and their scales as floats. Blocks are transposed
+// packed, as they lie in the file, and become bytes afterwards: 4-bit weights move half as much, and scales of 16 rows are worked out at once.
 
-constexpr int kPanelVectors = 2;                       // vectors of 16 rows in a strip
-constexpr int kStripRows = 16 * kPanelVectors;         // a strip is what a tile of tokens meets at once
-constexpr int kPanelStrips = 4;                        // x is read once per panel
-constexpr int kPanelRows = kPanelStrips * kStripRows;  // 128
-constexpr int kPanelBlocks = 16;                       // 512 elements: a strip is 16 KiB and stays in the first-level cache with 24 tokens
+constexpr int kPanelVectors = 2;                // vectors of 16 rows in a strip
+constexpr int kStripRows = 16 * kPanelVectors;  // a strip is what a tile of tokens meets at once
+constexpr int kPanelRows = kStripRows;          // of a task. More strips, which read x less often, were slower at any number of tokens
+constexpr int kPanelBlocks = 16;                // 512 elements: a strip is 16 KiB and stays in the first-level cache with 24 tokens
 constexpr int kPanelDepth = 32 * kPanelBlocks;
+constexpr int kMostPieceBytes = kPanelBlocks * traits(DType::kQ8_0).block_bytes;  // of a row in a panel
 
 // 4 elements of each of 16 rows are one vector, the operand of one VPDPBUSD.
 struct Strip {
@@ -14,78 +15,144 @@ struct Strip {
 };
 
 struct Int8Scratch {
-  alignas(64) Strip strips[kPanelStrips];
-  alignas(64) uint8_t rows[16][kPanelDepth];  // unpacked, before the transposition
-  alignas(64) float scales[2][16][kPanelBlocks];
+  alignas(64) Strip strips[kPanelRows / kStripRows];
+  alignas(64) uint8_t rest[16][kMostPieceBytes];  // the last rows, where there are fewer than 16
 };
 static_assert(sizeof(Int8Scratch) <= Threads::kScratchBytes);
 
-template <DType kFormat> BANYAN_INLINE void unpack_unit(const uint8_t* unit, uint8_t* q, float* first, float* second) {
-  using Format = Int8Format<kFormat>;
-  Bytes vectors[Format::kVectors];
-  unpack<kFormat>(unit, vectors);
-  for (int v = 0; v < Format::kVectors; ++v) _mm512_storeu_si512(q + 64 * v, vectors[v]);
-  if constexpr (Format::kHasMin) {
-    const Vec both = load_scales_mins(unit);
-    _mm256_storeu_ps(first, _mm512_castps512_ps256(both));
-    _mm256_storeu_ps(second, _mm512_extractf32x8_ps(both, 1));
-  } else if constexpr (Format::kGroups == 2) {
-    const Vec both = _mm512_permutexvar_ps(_mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15), load_scales_q6_k(unit));
-    _mm256_storeu_ps(first, _mm512_castps512_ps256(both));
-    _mm256_storeu_ps(second, _mm512_extractf32x8_ps(both, 1));
-  } else {
-    for (int b = 0; b < 4; ++b) first[b] = half(unit + b * traits(kFormat).block_bytes);
-  }
+// The 16 rows of a strip that one vector holds, from block `block` on.
+struct StripPart {
+  Strip& strip;
+  int block, vector;
+
+  BANYAN_INLINE void put(int b, int k, Bytes q) const { _mm512_store_si512(strip.q[block + b][k][vector], q); }
+  BANYAN_INLINE void put_scales(int group, int b, Vec scales) const { store(strip.scales[group][block + b][vector], scales); }
+};
+
+// Byte `i` of every dword.
+BANYAN_INLINE IVec byte_of(IVec dwords, int i) { return bit_and(_mm512_srlv_epi32(dwords, _mm512_set1_epi32(8 * i)), 255); }
+BANYAN_INLINE IVec signed_byte_of(IVec dwords, int i) { return _mm512_srai_epi32(_mm512_sllv_epi32(dwords, _mm512_set1_epi32(24 - 8 * i)), 24); }
+// The float16 in the lower half of every dword.
+BANYAN_INLINE Vec lower_half(IVec dwords) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(dwords)); }
+
+// The float16 at `from` of each of 16 rows.
+BANYAN_INLINE Vec load_half_column(const uint8_t* from, int64_t stride) {
+  uint16_t bits[16];
+  BANYAN_UNROLL
+  for (int i = 0; i < 16; ++i) std::memcpy(&bits[i], from + i * stride, sizeof bits[i]);
+  return load_f16(bits);
 }
 
-// n_k elements of one row, from `piece` on.
-template <DType kFormat> BANYAN_INLINE void unpack_row(Int8Scratch& s, int row, const uint8_t* piece, int n_k) {
-  using Format = Int8Format<kFormat>;
-  int k = 0;
-  for (; k + Format::kElements <= n_k; k += Format::kElements, piece += Format::kBytes) {
-    unpack_unit<kFormat>(piece, s.rows[row] + k, s.scales[0][row] + k / 32, s.scales[1][row] + k / 32);
-  }
-  if (k < n_k) {
-    uint8_t rest[Format::kBytes] = {};
-    std::memcpy(rest, piece, row_bytes(kFormat, n_k - k));
-    unpack_unit<kFormat>(rest, s.rows[row] + k, s.scales[0][row] + k / 32, s.scales[1][row] + k / 32);
-  }
-}
-
-// n_rows rows from `from` on, n_k elements of each. Rows up to the end of their strip are zero.
-template <DType kFormat> void unpack_panel(Int8Scratch& s, const uint8_t* from, size_t row_stride, int n_rows, int n_k) {
-  using Format = Int8Format<kFormat>;
-  const size_t piece_bytes = row_bytes(kFormat, n_k);
-  for (int r = 0; r < round_up(n_rows, kStripRows); r += 16) {
-    for (int i = 0; i < 16; ++i) {
-      if (r + i >= n_rows) {
-        std::memset(s.rows[i], 0, sizeof s.rows[i]);
-        std::memset(s.scales[0][i], 0, sizeof s.scales[0][i]);
-        std::memset(s.scales[1][i], 0, sizeof s.scales[1][i]);
-        continue;
-      }
-      const uint8_t* piece = from + static_cast<size_t>(r + i) * row_stride;
-      unpack_row<kFormat>(s, i, piece, n_k);
-      // Pieces are too short for the memory's own prefetchers: each asks for that of 16 rows on, the last ones for the next panel's first.
-      const uint8_t* later = r + 16 < n_rows ? piece + 16 * row_stride : from + static_cast<size_t>(i) * row_stride + piece_bytes;
-      for (size_t line = 0; line < piece_bytes; line += 64) BANYAN_PREFETCH(later + line);
+// Q4_K, Q5_K: `head` has the first 16 bytes of each block, dword by dword (scale_min in dequant.inl).
+BANYAN_INLINE void put_scales_mins(const StripPart& part, const IVec* head) {
+  const Vec factors[] = {lower_half(head[0]), lower_half(shift_right<16>(head[0]))};
+  BANYAN_UNROLL
+  for (int m = 0; m < 2; ++m) {  // scales, minimums
+    const IVec low = bit_and(head[1 + m], 0x3f3f3f3f);
+    const IVec nibbles = bit_and(m == 0 ? head[3] : shift_right<4>(head[3]), 0x0f0f0f0f);
+    const IVec high = and_or(shift_right<2>(head[1 + m]), _mm512_set1_epi32(0x30303030), nibbles);
+    BANYAN_UNROLL
+    for (int b = 0; b < 4; ++b) {
+      part.put_scales(m, b, mul(to_float(byte_of(low, b)), factors[m]));
+      part.put_scales(m, 4 + b, mul(to_float(byte_of(high, b)), factors[m]));
     }
-    Strip& strip = s.strips[r / kStripRows];
-    const int vector = r % kStripRows / 16;
-    for (int k = 0; k < n_k; k += Format::kElements) {
+  }
+}
+
+// One block of each of 16 rows, `stride` apart.
+template <DType kFormat> BANYAN_INLINE void unpack_blocks(const uint8_t* from, int64_t stride, const StripPart& part) {
+  IVec c[8];
+  if constexpr (kFormat == DType::kQ8_0) {
+    part.put_scales(0, 0, load_half_column(from, stride));
+    load_columns(from + 2, stride, c);
+    load_columns(from + 18, stride, c + 4);
+    BANYAN_UNROLL
+    for (int k = 0; k < 8; ++k) part.put(0, k, _mm512_xor_si512(c[k], bytes_of(128)));
+  } else if constexpr (kFormat == DType::kQ4_0) {
+    part.put_scales(0, 0, load_half_column(from, stride));
+    load_columns(from + 2, stride, c);
+    BANYAN_UNROLL
+    for (int k = 0; k < 4; ++k) {
+      part.put(0, k, low_nibbles(c[k]));
+      part.put(0, 4 + k, high_nibbles(c[k]));
+    }
+  } else if constexpr (kFormat == DType::kQ6_K) {
+    const Vec d = load_half_column(from + 208, stride);
+    load_columns(from + 192, stride, c);
+    BANYAN_UNROLL
+    for (int j = 0; j < 4; ++j) {
       BANYAN_UNROLL
-      for (int v = 0; v < Format::kVectors; ++v) {
+      for (int i = 0; i < 4; ++i) part.put_scales(i % 2, 2 * j + i / 2, mul(to_float(signed_byte_of(c[j], i)), d));
+    }
+    // Halves of 128 elements: 64 bytes of nibbles and 32 of upper bits, two for each of four blocks.
+    BANYAN_UNROLL
+    for (int h = 0; h < 2; ++h) {
+      load_columns(from + 128 + 32 * h, stride, c);
+      load_columns(from + 144 + 32 * h, stride, c + 4);
+      BANYAN_UNROLL
+      for (int piece = 0; piece < 4; ++piece) {
+        IVec nibbles[4];
+        load_columns(from + 64 * h + 16 * piece, stride, nibbles);
         BANYAN_UNROLL
-        for (int lane = 0; lane < 4; ++lane) {
-          const int piece = Format::piece(v, lane);
-          transpose_columns(reinterpret_cast<const float*>(s.rows[0] + k + 64 * v + 16 * lane), kPanelDepth / 4,
-              reinterpret_cast<float*>(strip.q[k / 32 + piece / 2][piece % 2 * 4][vector]), 16 * kPanelVectors);
+        for (int j = 0; j < 4; ++j) {
+          const int k = piece % 2 * 4 + j, b = 4 * h + piece / 2;
+          const IVec upper = c[k];
+          const IVec low = _mm512_rolv_epi32(upper, _mm512_set1_epi32(piece / 2 == 0 ? 4 : 2));
+          const IVec high = _mm512_rolv_epi32(upper, _mm512_set1_epi32(piece / 2 == 0 ? 0 : 30));
+          part.put(b, k, and_or(low, bytes_of(48), low_nibbles(nibbles[j])));
+          part.put(b + 2, k, and_or(high, bytes_of(48), high_nibbles(nibbles[j])));
         }
       }
     }
-    transpose(s.scales[0][0], kPanelBlocks, strip.scales[0][0][vector], 16 * kPanelVectors);
-    if constexpr (Format::kHasMin || Format::kGroups == 2) {
-      transpose(s.scales[1][0], kPanelBlocks, strip.scales[1][0][vector], 16 * kPanelVectors);
+  } else {
+    load_columns(from, stride, c);
+    put_scales_mins(part, c);
+    if constexpr (kFormat == DType::kQ5_K) {
+      load_columns(from + 16, stride, c);
+      load_columns(from + 32, stride, c + 4);
+    }
+    const uint8_t* nibbles_at = from + (kFormat == DType::kQ4_K ? 16 : 48);
+    BANYAN_UNROLL
+    for (int piece = 0; piece < 8; ++piece) {
+      IVec nibbles[4];
+      load_columns(nibbles_at + 16 * piece, stride, nibbles);
+      BANYAN_UNROLL
+      for (int j = 0; j < 4; ++j) {
+        const int k = piece % 2 * 4 + j, b = piece / 2 * 2;
+        IVec low = low_nibbles(nibbles[j]), high = high_nibbles(nibbles[j]);
+        if constexpr (kFormat == DType::kQ5_K) {  // bit b of the fifth bits belongs to the low nibbles, the next to the high
+          low = and_or(_mm512_rolv_epi32(c[k], _mm512_set1_epi32((36 - b) % 32)), bytes_of(16), low);
+          high = and_or(_mm512_rolv_epi32(c[k], _mm512_set1_epi32((35 - b) % 32)), bytes_of(16), high);
+        }
+        part.put(b, k, low);
+        part.put(b + 1, k, high);
+      }
+    }
+  }
+}
+
+// Of Ahead, while a strip is unpacked.
+template <DType kFormat> constexpr int unpack_steps(int n_k) { return kPanelVectors * n_k / traits(kFormat).block_size; }
+
+// n_rows rows from `from` on, n_k elements of each. What lies behind them up to the end of their strip is a copy of the last: nobody stores it.
+template <DType kFormat>
+void unpack_strip(Int8Scratch& s, Strip& strip, const uint8_t* from, int64_t row_stride, int n_rows, int n_k, const Ahead& ahead) {
+  constexpr int kElements = traits(kFormat).block_size, kBytes = traits(kFormat).block_bytes;
+  const size_t piece_bytes = row_bytes(kFormat, n_k);
+  int step = 0;
+  for (int v = 0; v < kPanelVectors; ++v, from += 16 * row_stride) {
+    const int n = std::min(16, n_rows - 16 * v);
+    if (n <= 0) return;
+    const uint8_t* rows = from;
+    int64_t stride = row_stride;
+    if (n < 16) {
+      for (int i = 0; i < 16; ++i) std::memcpy(s.rest[i], from + std::min(i, n - 1) * row_stride, piece_bytes);
+      rows = s.rest[0];
+      stride = kMostPieceBytes;
+    }
+    for (int k = 0; k < n_k; k += kElements, rows += kBytes) {
+      ahead.ask(step++);
+      unpack_blocks<kFormat>(rows, stride, {strip, k / 32, v});
     }
   }
 }

@@ -1,10 +1,9 @@
-// unpack_int8_neon: a panel of weight rows as signed bytes in the order the integer products read them, and its scales as floats.
+// unpack_int8_neon: strips of weight rows as signed bytes in the order the integer products read them, and its scales as floats.
 
-constexpr int kStripRows = 8;                          // a strip is what a tile of tokens meets at once
-constexpr int kSides = kStripRows / kVectorRows;       // vectors of kVectorRows rows in a strip
-constexpr int kPanelStrips = 16;                       // x is read once per panel
-constexpr int kPanelRows = kPanelStrips * kStripRows;  // 128
-constexpr int kPanelBlocks = 16;                       // 512 elements: a strip is 5 KiB and stays in the first-level cache with 24 tokens
+constexpr int kStripRows = 8;                     // a strip is what a tile of tokens meets at once
+constexpr int kSides = kStripRows / kVectorRows;  // vectors of kVectorRows rows in a strip
+constexpr int kPanelRows = 4 * kStripRows;        // of a task, as on x86
+constexpr int kPanelBlocks = 16;                  // 512 elements: a strip is 5 KiB and stays in the first-level cache with 24 tokens
 constexpr int kPanelDepth = 32 * kPanelBlocks;
 
 // kStep elements of each of kVectorRows rows are one vector, the operand of one instruction.
@@ -14,7 +13,7 @@ struct Strip {
 };
 
 struct Int8Scratch {
-  alignas(64) Strip strips[kPanelStrips];
+  alignas(64) Strip strips[kPanelRows / kStripRows];
 };
 static_assert(sizeof(Int8Scratch) <= Threads::kScratchBytes);
 
@@ -42,23 +41,21 @@ template <DType kFormat> BANYAN_INLINE void unpack_units(const uint8_t* const* u
   for (int k = 0; k < Format::kElements; k += 16) interleave(q[0] + k, Format::kElements, strip.q[block + k / 32][row / kVectorRows][k % 32 / kStep]);
 }
 
-// n_rows rows from `from` on, n_k elements of each. The last row stands in for those that fill up its strip.
-template <DType kFormat> void unpack_panel(Int8Scratch& s, const uint8_t* from, size_t row_stride, int n_rows, int n_k) {
+// Of Ahead, while a strip is unpacked.
+template <DType kFormat> constexpr int unpack_steps(int n_k) { return kSides * static_cast<int>(ceil_div(n_k, Int8Format<kFormat>::kElements)); }
+
+// n_rows rows from `from` on, n_k elements of each. The last row stands in for those that fill up the strip.
+template <DType kFormat>
+void unpack_strip(Int8Scratch&, Strip& strip, const uint8_t* from, int64_t row_stride, int n_rows, int n_k, const Ahead& ahead) {
   using Format = Int8Format<kFormat>;
-  const size_t piece_bytes = row_bytes(kFormat, n_k);
-  for (int row = 0; row < round_up(n_rows, kStripRows); row += kVectorRows) {
-    Strip& strip = s.strips[row / kStripRows];
+  int step = 0;
+  for (int row = 0; row < kStripRows; row += kVectorRows) {
     const uint8_t* pieces[kVectorRows];
-    for (int r = 0; r < kVectorRows; ++r) {
-      pieces[r] = from + static_cast<size_t>(std::min(row + r, n_rows - 1)) * row_stride;
-      // Pieces are too short for the memory's own prefetchers: each asks for that of a strip on, the last ones for the next panel's first.
-      const uint8_t* later = row + r + kStripRows < n_rows ? pieces[r] + kStripRows * row_stride
-                                                           : from + static_cast<size_t>((row + r) % kStripRows) * row_stride + piece_bytes;
-      for (size_t line = 0; line < piece_bytes; line += 64) BANYAN_PREFETCH(later + line);
-    }
+    for (int r = 0; r < kVectorRows; ++r) pieces[r] = from + std::min(row + r, n_rows - 1) * row_stride;
     int k = 0;
     for (; k + Format::kElements <= n_k; k += Format::kElements) {
-      unpack_units<kFormat>(pieces, strip, k / 32, row % kStripRows);
+      ahead.ask(step++);
+      unpack_units<kFormat>(pieces, strip, k / 32, row);
       for (const uint8_t*& piece : pieces) piece += Format::kBytes;
     }
     if (k < n_k) {
@@ -67,7 +64,7 @@ template <DType kFormat> void unpack_panel(Int8Scratch& s, const uint8_t* from, 
         std::memcpy(rest[r], pieces[r], row_bytes(kFormat, n_k - k));
         pieces[r] = rest[r];
       }
-      unpack_units<kFormat>(pieces, strip, k / 32, row % kStripRows);
+      unpack_units<kFormat>(pieces, strip, k / 32, row);
     }
   }
 }

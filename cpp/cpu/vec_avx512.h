@@ -52,24 +52,33 @@ template <int kBits> BANYAN_INLINE IVec shift_right(IVec a) { return _mm512_srli
 template <int kBits> BANYAN_INLINE IVec shift_left(IVec a) { return _mm512_slli_epi32(a, kBits); }
 BANYAN_INLINE Vec to_float(IVec a) { return _mm512_cvtepi32_ps(a); }
 
-// out[c, r] = in[r, c] for 16 rows and 4 columns: quarter j of z[i] holds row 4j + i, so one 4x4 transposition per quarter gives whole
-// columns, and the rows arrive by cheap inserts from memory.
-BANYAN_INLINE void transpose_columns(const float* in, int64_t in_stride, float* out, int64_t out_stride) {
-  __m512 z[4];
+// Four dwords of each of 16 rows, `stride` bytes apart: columns[c] has dword c of every row. Quarter j of z[i] holds row 4j + i, so one 4x4 transposition
+// per quarter gives whole columns, and the rows arrive by cheap inserts from memory.
+BANYAN_INLINE void load_columns(const void* at, int64_t stride, IVec* columns) {
+  const char* rows = static_cast<const char*>(at);
+  const auto row = [&](int i) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows + i * stride)); };
+  __m512i z[4];
   BANYAN_UNROLL
   for (int i = 0; i < 4; ++i) {
-    const float* row = in + i * in_stride;
-    z[i] = _mm512_castps128_ps512(_mm_loadu_ps(row));
-    z[i] = _mm512_insertf32x4(z[i], _mm_loadu_ps(row + 4 * in_stride), 1);
-    z[i] = _mm512_insertf32x4(z[i], _mm_loadu_ps(row + 8 * in_stride), 2);
-    z[i] = _mm512_insertf32x4(z[i], _mm_loadu_ps(row + 12 * in_stride), 3);
+    z[i] = _mm512_castsi128_si512(row(i));
+    z[i] = _mm512_inserti32x4(z[i], row(i + 4), 1);
+    z[i] = _mm512_inserti32x4(z[i], row(i + 8), 2);
+    z[i] = _mm512_inserti32x4(z[i], row(i + 12), 3);
   }
-  const __m512 low01 = _mm512_unpacklo_ps(z[0], z[1]), high01 = _mm512_unpackhi_ps(z[0], z[1]);
-  const __m512 low23 = _mm512_unpacklo_ps(z[2], z[3]), high23 = _mm512_unpackhi_ps(z[2], z[3]);
-  _mm512_storeu_ps(out + 0 * out_stride, _mm512_shuffle_ps(low01, low23, 0x44));
-  _mm512_storeu_ps(out + 1 * out_stride, _mm512_shuffle_ps(low01, low23, 0xee));
-  _mm512_storeu_ps(out + 2 * out_stride, _mm512_shuffle_ps(high01, high23, 0x44));
-  _mm512_storeu_ps(out + 3 * out_stride, _mm512_shuffle_ps(high01, high23, 0xee));
+  const __m512i low01 = _mm512_unpacklo_epi32(z[0], z[1]), high01 = _mm512_unpackhi_epi32(z[0], z[1]);
+  const __m512i low23 = _mm512_unpacklo_epi32(z[2], z[3]), high23 = _mm512_unpackhi_epi32(z[2], z[3]);
+  columns[0] = _mm512_unpacklo_epi64(low01, low23);
+  columns[1] = _mm512_unpackhi_epi64(low01, low23);
+  columns[2] = _mm512_unpacklo_epi64(high01, high23);
+  columns[3] = _mm512_unpackhi_epi64(high01, high23);
+}
+
+// out[c, r] = in[r, c] for 16 rows and 4 columns.
+BANYAN_INLINE void transpose_columns(const float* in, int64_t in_stride, float* out, int64_t out_stride) {
+  IVec columns[4];
+  load_columns(in, in_stride * static_cast<int64_t>(sizeof(float)), columns);
+  BANYAN_UNROLL
+  for (int c = 0; c < 4; ++c) _mm512_storeu_si512(out + c * out_stride, columns[c]);
 }
 
 // out[c, r] = in[r, c] for kLanes x kLanes.
