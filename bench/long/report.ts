@@ -48,7 +48,7 @@ const kShare: Quantity<Sample> = {
   unit: '%',
   isCost: false,
   hasNoFit: true,
-  of: (s) => ratio(100 * (s.tokensPerSecond ?? Number.NaN), s.bareTokensPerSecond),
+  of: (s) => 100 * (s.decodingShare ?? (s.tokensPerSecond ?? Number.NaN) / s.bareTokensPerSecond),
 };
 const memory = (key: string, title: string, peak: 'firstPeakBytes' | 'peakBytes'): Quantity<Sample> => ({
   ...{ key, title, unit: 'MiB', isCost: true, hasNoFit: true },

@@ -13,6 +13,8 @@ export interface Sample {
   openSeconds?: number;
   openedSeconds?: number[];
   tokensPerSecond?: number;
+  /** Decoding with the document, of the speed without: the median of pairs measured one after the other. */
+  decodingShare?: number;
   /** Exact counts: to the first token, and of a later question of one without a document. */
   firstMultiplyAdds?: number;
   askedWork?: number;
