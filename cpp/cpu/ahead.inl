@@ -10,12 +10,15 @@ struct Ahead {
   Ahead part(int begin, int end, int n_steps) const {
     return {at + begin * row_stride, row_stride, piece_bytes, end - begin, static_cast<int>(ceil_div(end - begin, n_steps))};
   }
-  BANYAN_INLINE void ask(int step) const {
+  // kBytes: piece_bytes where the caller knows them, which makes the inner loop straight code (1 to 4 % of gemm with 8 tokens).
+  template <int kBytes = 0> BANYAN_INLINE void ask(int step) const {
+    const int64_t n_bytes = kBytes > 0 ? kBytes : piece_bytes;
     const int begin = step * rows_per_step, end = std::min(n_rows, begin + rows_per_step);
     for (int row = begin; row < end; ++row) {
       const uint8_t* piece = at + row * row_stride;
-      for (int64_t b = 0; b < piece_bytes; b += 64) BANYAN_PREFETCH(piece + b);
-      BANYAN_PREFETCH(piece + piece_bytes - 1);
+      BANYAN_UNROLL
+      for (int64_t b = 0; b < n_bytes; b += 64) BANYAN_PREFETCH(piece + b);
+      BANYAN_PREFETCH(piece + n_bytes - 1);
     }
   }
 };

@@ -57,19 +57,6 @@ inline WholeRows whole(const FewRows& rows, int head_dim, CopiedRows& copied) {
   return {copied.bytes, static_cast<int64_t>(n_bytes)};
 }
 
-// The scales of 16 blocks, as halves. Dwords that begin with one are put together: inserting words one by one would go through general registers.
-BANYAN_INLINE __m256i load_scales(const uint8_t* blocks, int64_t stride) {
-  const auto one = [&](int i) {  // not _mm_loadu_si32, which GCC 11.2 gets wrong
-    int32_t dword;
-    std::memcpy(&dword, blocks + i * stride, sizeof dword);
-    return _mm_cvtsi32_si128(dword);
-  };
-  const auto two = [&](int i) { return _mm_unpacklo_epi16(one(i), one(i + 1)); };
-  const auto four = [&](int i) { return _mm_unpacklo_epi32(two(i), two(i + 2)); };
-  const auto eight = [&](int i) { return _mm_unpacklo_epi64(four(i), four(i + 4)); };
-  return _mm256_setr_m128i(eight(0), eight(8));
-}
-
 BANYAN_INLINE __m256i load_32(const void* at) { return _mm256_loadu_si256(static_cast<const __m256i*>(at)); }
 
 // columns[j] = elements 4 j .. 4 j + 3 of 16 blocks, unsigned.
@@ -148,7 +135,7 @@ inline void score_int8(const WholeRows& keys, const FewAhead& ahead, const Query
     BANYAN_UNROLL
     for (int v = 0; v < 2; ++v) {
       transpose_blocks(blocks + 16 * v * keys.stride, keys.stride, block.columns[v]);
-      block.d[v] = _mm512_cvtph_ps(load_scales(blocks + 16 * v * keys.stride, keys.stride));
+      block.d[v] = _mm512_cvtph_ps(load_halves(blocks + 16 * v * keys.stride, keys.stride));
     }
     ahead.ask(2 * b + 1, 2 * n_blocks);
     in_groups(n_rows, [&](int row, auto n) { score_block<decltype(n)::value>(block, q + row * n_blocks + b, n_blocks, scores + row * kKeyTile); });
@@ -190,7 +177,7 @@ template <int kRows> struct Weights {
 };
 template <int kRows>
 BANYAN_INLINE void quantize_weights(const float* p, Vec highest_weight, const uint8_t* blocks, int64_t stride, Weights<kRows>* weights) {
-  const __m256i halves[2] = {load_scales(blocks, stride), load_scales(blocks + 16 * stride, stride)};
+  const __m256i halves[2] = {load_halves(blocks, stride), load_halves(blocks + 16 * stride, stride)};
   const Vec d[2] = {_mm512_cvtph_ps(halves[0]), _mm512_cvtph_ps(halves[1])};
   const Vec highest = mul(highest_weight, highest_half(halves[0], halves[1]));
   // not below, but also where it is not a number

@@ -1,8 +1,11 @@
 // dot_unit: a unit of weights times that of few tokens, in registers, with VPDPBUSD.
 
 constexpr int kFewInt8Tokens = 8;  // 8 sums and 4 vectors of weights fit in registers
-// Above it the unpacking of gemm_int8.inl pays.
-template <DType kFormat> constexpr int kFewInt8TokensOf = kFormat == DType::kQ4_K ? 4 : kFewInt8Tokens;
+// Above it the unpacking of gemm_int8.inl pays, which the bytes of a block decide.
+template <DType kFormat> constexpr int kFewInt8TokensOf = kFormat == DType::kQ8_0   ? kFewInt8Tokens
+                                                          : kFormat == DType::kQ6_K ? 6
+                                                          : kFormat == DType::kQ5_K ? 5
+                                                                                    : 4;
 
 // q[j] of a K-quant: of each piece of 16 elements its dword j, so that four products are summed before they become floats. The piece of vector v and
 // lane l stands at dword 4 l + v.

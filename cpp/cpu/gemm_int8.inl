@@ -33,6 +33,9 @@ template <DType kFormat> void int8_quantize_task(const Int8Job& job, int tile, s
       job.args.x + tile * job.tokens_per_tile * n_k, n_k, job.n_tokens(tile), reinterpret_cast<Tile<kFormat>*>(job.x) + tile * job.n_blocks());
 }
 
+// One piece of 6 bits and more, two of fewer: what memory answers while they are multiplied.
+template <DType kFormat> constexpr int64_t kPiecesAhead = std::max<int64_t>(1, (20 << 10) / (kPanelRows * kPieceBytes<kFormat>));
+
 // A quarter of a strip's rows is asked for while it is unpacked, about its share of the time, the rest while it meets its first two tiles.
 constexpr int kUnpackRows = kStripRows / 4;
 
@@ -55,8 +58,8 @@ template <DType kFormat> void int8_panel_task(const Int8Job& job, int index, std
     const int n_k = static_cast<int>(std::min<int64_t>(kPanelDepth, a.w.cols - k));
     const uint8_t* piece = from + row_bytes(kFormat, k);
     const auto piece_bytes = static_cast<int64_t>(row_bytes(kFormat, n_k));
-    // Two pieces on, for one takes about as long as memory to answer; behind the last ones lies the next panel.
-    const int64_t later = k + 2 * kPanelDepth, n_k_padded = round_up(a.w.cols, kPanelDepth);
+    // Behind the last pieces lies the next panel.
+    const int64_t later = k + kPiecesAhead<kFormat> * kPanelDepth, n_k_padded = round_up(a.w.cols, kPanelDepth);
     const uint8_t* next = from + (later < n_k_padded ? row_bytes(kFormat, later) : kPanelRows * row_stride + row_bytes(kFormat, later - n_k_padded));
     const auto ahead_of = [&](int r) { return Ahead{next + r * row_stride, row_stride, piece_bytes, 0, 0}; };
     for (int r = 0; r < n_rows; r += kStripRows) {

@@ -39,6 +39,21 @@ BANYAN_INLINE Bytes load_4x16(const uint8_t* at, int64_t stride) {
   return _mm512_mask_broadcast_i32x4(a, 0xf000, load_16(at + 3 * stride));
 }
 
+// The float16 at the beginning of 16 dwords, `stride` bytes apart, or at their end. They are put together as dwords: inserting words one by one would go
+// through general registers, and a load of what was just stored word by word waits for all of it.
+template <bool kIsAtEnd = false> BANYAN_INLINE __m256i load_halves(const uint8_t* dwords, int64_t stride) {
+  const Rows16 rows(dwords, stride);
+  const auto one = [&](int i) {  // not _mm_loadu_si32, which GCC 11.2 gets wrong
+    int32_t dword;
+    std::memcpy(&dword, rows[i], sizeof dword);
+    return _mm_cvtsi32_si128(dword);
+  };
+  const auto two = [&](int i) { return _mm_unpacklo_epi16(one(i), one(i + 1)); };
+  const auto four = [&](int i) { return _mm_unpacklo_epi32(two(i), two(i + 2)); };
+  const auto eight = [&](int i) { return kIsAtEnd ? _mm_unpackhi_epi64(four(i), four(i + 4)) : _mm_unpacklo_epi64(four(i), four(i + 4)); };
+  return _mm256_setr_m128i(eight(0), eight(8));
+}
+
 // The scales d of four blocks, each four times.
 template <DType kFormat> BANYAN_INLINE Vec load_4_scales(const uint8_t* unit) {
   uint16_t bits[4];

@@ -14,7 +14,7 @@ template <DType kFormat, int kTokens> void multiply_strip(const Tile<kFormat>* B
     for (int t = 0; t < kTokens; ++t) sums[t][v] = is_added ? add(start, load_n(out + t * out_stride + 16 * v, n)) : start;
   }
   for (int b = 0; b < n_blocks; ++b, ++x) {
-    ahead.ask(b);
+    ahead.ask<kPieceBytes<kFormat>>(b);
     BANYAN_UNROLL
     for (int g = 0; g < Format::kGroups; ++g) {
       __m512i dots[kTokens][kPanelVectors];

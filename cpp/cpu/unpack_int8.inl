@@ -6,7 +6,7 @@ constexpr int kStripRows = 16 * kPanelVectors;  // a strip is what a tile of tok
 constexpr int kPanelRows = kStripRows;          // of a task. More strips, which read x less often, were slower at any number of tokens
 constexpr int kPanelBlocks = 16;                // 512 elements: a strip is 16 KiB and stays in the first-level cache with 24 tokens
 constexpr int kPanelDepth = 32 * kPanelBlocks;
-constexpr int kMostPieceBytes = kPanelBlocks * traits(DType::kQ8_0).block_bytes;  // of a row in a panel
+template <DType kFormat> constexpr int kPieceBytes = static_cast<int>(row_bytes(kFormat, kPanelDepth));  // of a row in a panel
 
 // 4 elements of each of 16 rows are one vector, the operand of one VPDPBUSD.
 struct Strip {
@@ -16,17 +16,20 @@ struct Strip {
 
 struct Int8Scratch {
   alignas(64) Strip strips[kPanelRows / kStripRows];
-  alignas(64) uint8_t rest[16][kMostPieceBytes];  // the last rows, where there are fewer than 16
+  alignas(64) uint8_t rest[16][kPieceBytes<DType::kQ8_0>];  // the last rows, where there are fewer than 16
 };
 static_assert(sizeof(Int8Scratch) <= Threads::kScratchBytes);
 
-// The 16 rows of a strip that one vector holds, from block `block` on.
+// The 16 rows of a strip that one vector holds, from a block on: where its bytes and its scales begin, so that all else is a constant distance.
 struct StripPart {
-  Strip& strip;
-  int block, vector;
+  uint8_t* q;
+  float* scales;
+  StripPart(Strip& strip, int block, int vector)
+      : q(reinterpret_cast<uint8_t*>(strip.q) + (8 * block * kPanelVectors + vector) * 64),
+        scales(reinterpret_cast<float*>(strip.scales) + (block * kPanelVectors + vector) * 16) {}
 
-  BANYAN_INLINE void put(int b, int k, Bytes q) const { _mm512_store_si512(strip.q[block + b][k][vector], q); }
-  BANYAN_INLINE void put_scales(int group, int b, Vec scales) const { store(strip.scales[group][block + b][vector], scales); }
+  BANYAN_INLINE void put(int b, int k, Bytes bytes) const { _mm512_store_si512(q + (8 * b + k) * kPanelVectors * 64, bytes); }
+  BANYAN_INLINE void put_scales(int group, int b, Vec values) const { store(scales + (group * kPanelBlocks + b) * kPanelVectors * 16, values); }
 };
 
 // Byte `i` of every dword.
@@ -34,14 +37,6 @@ BANYAN_INLINE IVec byte_of(IVec dwords, int i) { return bit_and(_mm512_srlv_epi3
 BANYAN_INLINE IVec signed_byte_of(IVec dwords, int i) { return _mm512_srai_epi32(_mm512_sllv_epi32(dwords, _mm512_set1_epi32(24 - 8 * i)), 24); }
 // The float16 in the lower half of every dword.
 BANYAN_INLINE Vec lower_half(IVec dwords) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(dwords)); }
-
-// The float16 at `from` of each of 16 rows.
-BANYAN_INLINE Vec load_half_column(const uint8_t* from, int64_t stride) {
-  uint16_t bits[16];
-  BANYAN_UNROLL
-  for (int i = 0; i < 16; ++i) std::memcpy(&bits[i], from + i * stride, sizeof bits[i]);
-  return load_f16(bits);
-}
 
 // Q4_K, Q5_K: `head` has the first 16 bytes of each block, dword by dword (scale_min in dequant.inl).
 BANYAN_INLINE void put_scales_mins(const StripPart& part, const IVec* head) {
@@ -63,13 +58,13 @@ BANYAN_INLINE void put_scales_mins(const StripPart& part, const IVec* head) {
 template <DType kFormat> BANYAN_INLINE void unpack_blocks(const uint8_t* from, int64_t stride, const StripPart& part) {
   IVec c[8];
   if constexpr (kFormat == DType::kQ8_0) {
-    part.put_scales(0, 0, load_half_column(from, stride));
+    part.put_scales(0, 0, _mm512_cvtph_ps(load_halves(from, stride)));
     load_columns(from + 2, stride, c);
     load_columns(from + 18, stride, c + 4);
     BANYAN_UNROLL
     for (int k = 0; k < 8; ++k) part.put(0, k, _mm512_xor_si512(c[k], bytes_of(128)));
   } else if constexpr (kFormat == DType::kQ4_0) {
-    part.put_scales(0, 0, load_half_column(from, stride));
+    part.put_scales(0, 0, _mm512_cvtph_ps(load_halves(from, stride)));
     load_columns(from + 2, stride, c);
     BANYAN_UNROLL
     for (int k = 0; k < 4; ++k) {
@@ -77,7 +72,7 @@ template <DType kFormat> BANYAN_INLINE void unpack_blocks(const uint8_t* from, i
       part.put(0, 4 + k, high_nibbles(c[k]));
     }
   } else if constexpr (kFormat == DType::kQ6_K) {
-    const Vec d = load_half_column(from + 208, stride);
+    const Vec d = _mm512_cvtph_ps(load_halves<true>(from + 206, stride));
     load_columns(from + 192, stride, c);
     BANYAN_UNROLL
     for (int j = 0; j < 4; ++j) {
@@ -148,10 +143,10 @@ void unpack_strip(Int8Scratch& s, Strip& strip, const uint8_t* from, int64_t row
     if (n < 16) {
       for (int i = 0; i < 16; ++i) std::memcpy(s.rest[i], from + std::min(i, n - 1) * row_stride, piece_bytes);
       rows = s.rest[0];
-      stride = kMostPieceBytes;
+      stride = kPieceBytes<DType::kQ8_0>;
     }
     for (int k = 0; k < n_k; k += kElements, rows += kBytes) {
-      ahead.ask(step++);
+      ahead.ask<kPieceBytes<kFormat>>(step++);
       unpack_blocks<kFormat>(rows, stride, {strip, k / 32, v});
     }
   }

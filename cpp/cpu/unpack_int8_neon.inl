@@ -5,6 +5,7 @@ constexpr int kSides = kStripRows / kVectorRows;  // vectors of kVectorRows rows
 constexpr int kPanelRows = 4 * kStripRows;        // of a task, as on x86
 constexpr int kPanelBlocks = 16;                  // 512 elements: a strip is 5 KiB and stays in the first-level cache with 24 tokens
 constexpr int kPanelDepth = 32 * kPanelBlocks;
+template <DType kFormat> constexpr int kPieceBytes = static_cast<int>(row_bytes(kFormat, kPanelDepth));  // of a row in a panel
 
 // kStep elements of each of kVectorRows rows are one vector, the operand of one instruction.
 struct Strip {
@@ -54,7 +55,7 @@ void unpack_strip(Int8Scratch&, Strip& strip, const uint8_t* from, int64_t row_s
     for (int r = 0; r < kVectorRows; ++r) pieces[r] = from + std::min(row + r, n_rows - 1) * row_stride;
     int k = 0;
     for (; k + Format::kElements <= n_k; k += Format::kElements) {
-      ahead.ask(step++);
+      ahead.ask<kPieceBytes<kFormat>>(step++);
       unpack_units<kFormat>(pieces, strip, k / 32, row);
       for (const uint8_t*& piece : pieces) piece += Format::kBytes;
     }

@@ -52,11 +52,22 @@ template <int kBits> BANYAN_INLINE IVec shift_right(IVec a) { return _mm512_srli
 template <int kBits> BANYAN_INLINE IVec shift_left(IVec a) { return _mm512_slli_epi32(a, kBits); }
 BANYAN_INLINE Vec to_float(IVec a) { return _mm512_cvtepi32_ps(a); }
 
+// The addresses of 16 rows, `stride` bytes apart. Left alone, the compiler keeps 15 distances in registers that there are not, and takes each of them out of a
+// vector register whenever it is needed; an address can add a stride or two of them by itself.
+struct Rows16 {
+  const char* at;
+  int64_t stride, three;
+  BANYAN_INLINE Rows16(const void* first, int64_t bytes) : at(static_cast<const char*>(first)), stride(bytes), three(3 * bytes) {
+    BANYAN_OPAQUE(three);
+  }
+  BANYAN_INLINE const char* operator[](int i) const { return at + i / 3 * three + i % 3 * stride; }
+};
+
 // Four dwords of each of 16 rows, `stride` bytes apart: columns[c] has dword c of every row. Quarter j of z[i] holds row 4j + i, so one 4x4 transposition
 // per quarter gives whole columns, and the rows arrive by cheap inserts from memory.
 BANYAN_INLINE void load_columns(const void* at, int64_t stride, IVec* columns) {
-  const char* rows = static_cast<const char*>(at);
-  const auto row = [&](int i) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows + i * stride)); };
+  const Rows16 rows(at, stride);
+  const auto row = [&](int i) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[i])); };
   __m512i z[4];
   BANYAN_UNROLL
   for (int i = 0; i < 4; ++i) {
