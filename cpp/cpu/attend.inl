@@ -186,11 +186,11 @@ inline void fold_rows(const AttendJob& job, QueryTile& tile, int64_t n, int n_ke
   }
 }
 
-// Folds keys [begin, end) into the tile.
-inline void fold_keys(const AttendJob& job, QueryTile& tile, int64_t begin, int64_t end) {
-  const AttendArgs& a = job.args;
-  for (int64_t n = begin; n < end && !job.stream.cancelled(); n += kKeyTile) {
-    const int n_keys = static_cast<int>(std::min<int64_t>(kKeyTile, end - n));
+// How many queries meet their keys, one tile at most: in floats, or (attend_many_int8.inl) in integers.
+struct ManyFloats {
+  static void prepare(const AttendArgs&, QueryTile&) {}  // of what load_queries left
+  static void fold(const AttendJob& job, QueryTile& tile, int64_t n, int n_keys) {
+    const AttendArgs& a = job.args;
     load_keys(a, tile, n, n_keys);
     multiply(tile.scores, kKeyTile, tile.q, a.head_dim, tile.n_rows(), tile.keys, kTileCols * tile.padded_dim, a.head_dim,
         static_cast<int>(round_up(n_keys, kLanes)), false);
@@ -199,7 +199,7 @@ inline void fold_keys(const AttendJob& job, QueryTile& tile, int64_t begin, int6
     multiply(tile.o, tile.padded_dim, tile.scores, kKeyTile, tile.n_rows(), tile.values, kTileCols * kKeyTile, n_keys,
         static_cast<int>(tile.vector_dim), true);
   }
-}
+};
 
 // ln(l e^m), the logarithm of the sum of a softmax; its state before any key is m = -infinity, l = 0.
 inline float log_sum(float m, float l) { return l > 0.0f ? m + std::log(l) : -std::numeric_limits<float>::infinity(); }
@@ -248,7 +248,7 @@ inline KeySpan take_run(const AttendJob& job, QueryTile& tile, int64_t t, int64_
 }
 
 // One tile of queries, one kv head, one split of the keys. Consecutive tokens with nearly the same keys are done together, others one after another.
-inline void attend_task(const AttendJob& job, int index, std::byte* scratch) {
+template <class Many> void attend_task(const AttendJob& job, int index, std::byte* scratch) {
   const AttendArgs& a = job.args;
   const int split = index % job.n_splits;
   index /= job.n_splits;
@@ -262,7 +262,10 @@ inline void attend_task(const AttendJob& job, int index, std::byte* scratch) {
   for (int64_t t = t_begin; t < t_end; t += tile.n_tokens) {
     const KeySpan span = take_run(job, tile, t, t_end, split);
     load_queries(a, tile);
-    fold_keys(job, tile, span.begin, span.end);
+    Many::prepare(a, tile);
+    for (int64_t n = span.begin; n < span.end && !job.stream.cancelled(); n += kKeyTile) {
+      Many::fold(job, tile, n, static_cast<int>(std::min<int64_t>(kKeyTile, span.end - n)));
+    }
     write_tile(job, tile, split);
   }
 }

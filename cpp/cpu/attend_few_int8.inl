@@ -170,23 +170,43 @@ BANYAN_INLINE Vec highest_half(__m256i a, __m256i b) {
   return _mm512_broadcastss_ps(_mm_cvtph_ps(_mm_xor_si128(least, _mm_set1_epi16(-1))));
 }
 
+// The scales of one block of all values.
+struct ValueScales {
+  Vec d[2];
+  Vec highest;  // in all lanes
+  ValueScales() = default;
+  BANYAN_INLINE ValueScales(const uint8_t* blocks, int64_t stride) {
+    const __m256i halves[2] = {load_halves(blocks, stride), load_halves(blocks + 16 * stride, stride)};
+    for (int v = 0; v < 2; ++v) d[v] = _mm512_cvtph_ps(halves[v]);
+    highest = highest_half(halves[0], halves[1]);
+  }
+};
+
+// Blocks of values i and i + 16 as words side by side: dims 0-7 and 16-23, then 8-15 and 24-31.
+BANYAN_INLINE Bytes low_words(__m256i first, __m256i second) { return _mm512_cvtepi8_epi16(_mm256_unpacklo_epi8(first, second)); }
+BANYAN_INLINE Bytes high_words(__m256i first, __m256i second) { return _mm512_cvtepi8_epi16(_mm256_unpackhi_epi8(first, second)); }
+
+// o[0 .. 32) += scale times the sums of both.
+BANYAN_INLINE void add_sums(const __m512i* sums, Vec scale, float* o) {
+  const Vec low = to_float(sums[0]), high = to_float(sums[1]);
+  store(o, fma(_mm512_shuffle_f32x4(low, high, 0x44), scale, load(o)));
+  store(o + 16, fma(_mm512_shuffle_f32x4(low, high, 0xee), scale, load(o + 16)));
+}
+
 // Weights times the scales of one block of all values, as integers of 16 bits: those of keys i and i + 16 side by side; times scales they are what they were.
 template <int kRows> struct Weights {
   __m512i pairs[kRows];
   Vec scales;  // row r is lane r of every four
 };
-template <int kRows>
-BANYAN_INLINE void quantize_weights(const float* p, Vec highest_weight, const uint8_t* blocks, int64_t stride, Weights<kRows>* weights) {
-  const __m256i halves[2] = {load_halves(blocks, stride), load_halves(blocks + 16 * stride, stride)};
-  const Vec d[2] = {_mm512_cvtph_ps(halves[0]), _mm512_cvtph_ps(halves[1])};
-  const Vec highest = mul(highest_weight, highest_half(halves[0], halves[1]));
+template <int kRows> BANYAN_INLINE void quantize_weights(const float* p, Vec highest_weight, const ValueScales& values, Weights<kRows>* weights) {
+  const Vec highest = mul(highest_weight, values.highest);
   // not below, but also where it is not a number
   const Vec inverse = _mm512_maskz_div_ps(_mm512_cmp_ps_mask(highest, broadcast(kLeastProduct), _CMP_NLT_UQ), broadcast(kHighestWeight), highest);
   weights->scales = mul(highest, broadcast(1.0f / kHighestWeight));
   BANYAN_UNROLL
   for (int row = 0; row < kRows; ++row) {
     const Vec row_inverse = row_of(inverse, row);
-    const auto rounded = [&](int v) { return _mm512_cvtps_epi32(mul(load(p + row * kKeyTile + 16 * v), mul(d[v], row_inverse))); };
+    const auto rounded = [&](int v) { return _mm512_cvtps_epi32(mul(load(p + row * kKeyTile + 16 * v), mul(values.d[v], row_inverse))); };
     weights->pairs[row] = _mm512_mask_blend_epi16(0xaaaaaaaa, rounded(0), _mm512_slli_epi32(rounded(1), 16));
   }
 }
@@ -199,8 +219,7 @@ template <int kRows> BANYAN_INLINE void add_block(const Weights<kRows>& weights,
   BANYAN_UNROLL
   for (int i = 0; i < 16; ++i, blocks += stride) {
     const __m256i first = load_32(blocks + 2), second = load_32(blocks + 16 * stride + 2);
-    const __m512i low = _mm512_cvtepi8_epi16(_mm256_unpacklo_epi8(first, second));   // dims 0-7, 16-23
-    const __m512i high = _mm512_cvtepi8_epi16(_mm256_unpackhi_epi8(first, second));  // dims 8-15, 24-31
+    const __m512i low = low_words(first, second), high = high_words(first, second);
     BANYAN_UNROLL
     for (int row = 0; row < kRows; ++row) {
       int32_t two;
@@ -210,11 +229,7 @@ template <int kRows> BANYAN_INLINE void add_block(const Weights<kRows>& weights,
     }
   }
   BANYAN_UNROLL
-  for (int row = 0; row < kRows; ++row, o += head_dim) {
-    const Vec scale = row_of(weights.scales, row), low = to_float(sums[row][0]), high = to_float(sums[row][1]);
-    store(o, fma(_mm512_shuffle_f32x4(low, high, 0x44), scale, load(o)));
-    store(o + 16, fma(_mm512_shuffle_f32x4(low, high, 0xee), scale, load(o + 16)));
-  }
+  for (int row = 0; row < kRows; ++row) add_sums(sums[row], row_of(weights.scales, row), o + row * head_dim);
 }
 
 // o[row] += the weights p[row] times the values. The weights of all blocks first: making them is a long chain, and several hide each other's waiting.
@@ -227,7 +242,7 @@ inline void add_int8(const WholeRows& values, const FewAhead& ahead, int n_keys,
     Weights<kRows> weights[kMaxHeadDim / 32];
     for (int b = 0; b < n_blocks; ++b) {
       if (row == 0) ahead.ask(b, 2 * n_blocks);
-      quantize_weights(p + row * kKeyTile, highest, values.first + b * kBlockBytes, values.stride, weights + b);
+      quantize_weights(p + row * kKeyTile, highest, ValueScales(values.first + b * kBlockBytes, values.stride), weights + b);
     }
     for (int b = 0; b < n_blocks; ++b) {
       if (row == 0) ahead.ask(n_blocks + b, 2 * n_blocks);
@@ -266,10 +281,6 @@ struct FewInt8 {
 };
 
 inline void attend_int8(Stream& stream, const AttendArgs& args) {
-  if (args.kv.dtype == DType::kQ8_0) attend_keys<FewInt8>(stream, args, 0);
+  if (args.kv.dtype == DType::kQ8_0) attend_keys<FewInt8, ManyFloats>(stream, args, 0);
   else kBase()->attend(stream, args);
-}
-inline void inject_int8(Stream& stream, const InjectArgs& args) {
-  if (args.kv.dtype == DType::kQ8_0) inject_slots<FewInt8>(stream, args);
-  else kBase()->inject(stream, args);
 }

@@ -13,14 +13,14 @@ template <class Few> void attend_few(AttendJob& job) {
   run_splits<attend_few_task<Few>>(job, n_tasks);
 }
 
-inline void attend_many(AttendJob& job) {
+template <class Many> void attend_many(AttendJob& job) {
   job.n_head_tiles = static_cast<int>(ceil_div(job.group, job.tile_heads));
   const int64_t n_tasks = int64_t{job.n_tiles} * job.args.n_kv_heads * job.n_head_tiles;
   cut(job, n_tasks, kSplitKeys);
-  run_splits<attend_task>(job, n_tasks);
+  run_splits<attend_task<Many>>(job, n_tasks);
 }
 
-template <class Few> void attend_keys(Stream& stream, const AttendArgs& args, int n_slots) {
+template <class Few, class Many> void attend_keys(Stream& stream, const AttendArgs& args, int n_slots) {
   if (args.n_tokens <= 0 || args.n_heads <= 0) return;
   AttendJob job{stream, args, n_slots, args.n_heads / args.n_kv_heads, 0, 0, 0, 0, 1, 1, nullptr};
   const int most = most_rows(args.head_dim), n_run = longest_run(job);
@@ -29,7 +29,7 @@ template <class Few> void attend_keys(Stream& stream, const AttendArgs& args, in
   job.tile_tokens = static_cast<int>(ceil_div(n_run, n_cuts));  // the tiles of a run are of one size
   job.n_tiles = static_cast<int>(ceil_div(args.n_tokens, job.tile_tokens));
   if (is_few(args, job.tile_tokens * job.group)) attend_few<Few>(job);
-  else attend_many(job);
+  else attend_many<Many>(job);
 }
 
-inline void attend(Stream& stream, const AttendArgs& args) { attend_keys<FewFloats>(stream, args, 0); }
+inline void attend(Stream& stream, const AttendArgs& args) { attend_keys<FewFloats, ManyFloats>(stream, args, 0); }

@@ -1,5 +1,5 @@
-// AVX-512 with VNNI: Ice Lake, Zen 4 and later. The ops of avx512, but gemm of block formats, and attention of few
-// queries over Q8_0 keys, multiply integers.
+// AVX-512 with VNNI: Ice Lake, Zen 4 and later. The ops of avx512, but gemm of block formats, attention of few queries over Q8_0 keys and injection of
+// Q8_0 slots multiply integers.
 #include "cpu/kernels.h"
 
 #if defined(__x86_64__) || defined(_M_X64)
@@ -40,6 +40,7 @@ constexpr auto kBase = kernels_avx512;
 #include "cpu/attend_keys.inl"
 #include "cpu/inject.inl"
 #include "cpu/attend_few_int8.inl"
+#include "cpu/attend_many_int8.inl"
 }  // namespace
 }  // namespace avx512vnni
 }  // namespace banyan

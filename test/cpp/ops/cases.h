@@ -130,6 +130,12 @@ inline constexpr InjectCase kInjectCases[] = {
     {DType::kQ8_0, 4, 4, 1, 128, 1000},
     {DType::kQ8_0, 1, 4, 4, 32, 1},
     {DType::kQ8_0, 3, 8, 8, 32, 16},
+    {DType::kQ8_0, 64, 32, 8, 64, 1000},
+    {DType::kQ8_0, 17, 8, 2, 32, 65},
+    {DType::kQ8_0, 5, 8, 2, 128, 40},
+    {DType::kQ8_0, 50, 4, 1, 256, 77},
+    {DType::kQ8_0, 20, 2, 1, 32, 8},
+    {DType::kQ8_0, 17, 3, 3, 64, 16},
 };
 
 struct RowsCase {
