@@ -151,8 +151,9 @@ function markdown(): string {
     }),
   );
   const device = rows[0]?.ours[0]?.device ?? '';
+  const { min, max } = spread(rows.map(({ ours }) => ours.length));
   const intro =
-    `Tokens per second, medians of ${Math.max(...rows.map(({ ours }) => ours.length))} processes (smallest-largest), ${device}, ${cpu}, commit ${commit}. ` +
+    `Tokens per second, medians of ${min === max ? max : `${min} to ${max}`} processes (smallest-largest), ${device}, ${cpu}, commit ${commit}. ` +
     '`npm run bench:peers`. Above 1: Banyan is faster. Random weights in real shapes, the same files, ids and threads, the peer with flash attention.';
   const folderName = folderFrom(flags.markdown, flags.svg);
   const image = folderName === null ? [] : [`![Tokens per second, Banyan / node-llama-cpp](${folderName}/peers.svg)`];
