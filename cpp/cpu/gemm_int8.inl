@@ -33,7 +33,7 @@ template <DType kFormat> void int8_quantize_task(const Int8Job& job, int tile, s
       job.args.x + tile * job.tokens_per_tile * n_k, n_k, job.n_tokens(tile), reinterpret_cast<Tile<kFormat>*>(job.x) + tile * job.n_blocks());
 }
 
-// One piece of 6 bits and more, two of fewer: what memory answers while they are multiplied.
+// One piece of 5 bits and more, two of 4: what memory answers while they are multiplied.
 template <DType kFormat> constexpr int64_t kPiecesAhead = std::max<int64_t>(1, (20 << 10) / (kPanelRows * kPieceBytes<kFormat>));
 
 // A quarter of a strip's rows is asked for while it is unpacked, about its share of the time, the rest while it meets its first two tiles.

@@ -56,7 +56,7 @@ template <DType kFormat> void few_int8_task(const FewInt8Job& job, int index, st
   // Whole rows follow each other in memory; pieces of rows are a row apart.
   const int64_t piece_bytes = job.depth * Format::kBytes;
   const int64_t ahead = job.depth >= job.n_units ? kFewInt8Ahead : ceil_div(kFewInt8Ahead, piece_bytes) * n_bytes;
-  const DotUnits dot = dot_units_of<kFormat>(a.n_tokens, std::make_integer_sequence<int, kFewInt8Tokens>());
+  const DotUnits dot = dot_units_of<kFormat>(a.n_tokens, std::make_integer_sequence<int, kFewInt8TokensOf<kFormat>>());
   float* sums = reinterpret_cast<float*>(scratch);  // [rows, T]
   std::memset(sums, 0, static_cast<size_t>((end - begin) * a.n_tokens) * sizeof(float));
   for (int64_t u = 0; u < job.n_units; u += job.depth) {
