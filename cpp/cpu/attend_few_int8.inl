@@ -123,7 +123,7 @@ template <int kRows> BANYAN_INLINE void score_block(const KeyColumns& keys, cons
   }
 }
 
-// scores[row, i] = q[row] . keys[i]; of keys that are not there some number.
+// scores[row, i] = q[row] . keys[i]; 0 of keys that are not there.
 inline void score_int8(const WholeRows& keys, const FewAhead& ahead, const QueryBlock* q, int n_rows, int n_blocks, float* scores) {
   for (int row = 0; row < n_rows; ++row) {
     for (int i = 0; i < kInt8Keys; i += 16) store(scores + row * kKeyTile + i, zero());

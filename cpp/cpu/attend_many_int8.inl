@@ -35,8 +35,9 @@ template <int kRows, int kBlocks> BANYAN_INLINE void add_words(const Weights<kRo
   }
 }
 
-// o[row] += the weights p[row] times the values, which become words in `words`.
-inline void add_many_int8(const WholeRows& values, const FewAhead& ahead, int n_keys, float* p, int n_rows, int head_dim, uint8_t* words, float* o) {
+// o[row] += the weights p[row, 0 .. kInt8Keys) times the values, which become words in `words` [head_dim / 32, kWordBytes]. Values that are not there are zero,
+// and so are their weights.
+inline void add_many_int8(const WholeRows& values, const FewAhead& ahead, const float* p, int n_rows, int head_dim, uint8_t* words, float* o) {
   const int n_blocks = head_dim / 32, n_groups = static_cast<int>(ceil_div(n_rows, kRowsAtOnce));
   ValueScales scales[kMaxHeadDim / 32];
   for (int b = 0; b < n_blocks; ++b) {
@@ -49,7 +50,6 @@ inline void add_many_int8(const WholeRows& values, const FewAhead& ahead, int n_
       _mm512_storeu_si512(to + 64, high_words(first, second));
     }
   }
-  for (int row = 0; n_keys <= 16 && row < n_rows; ++row) store(p + row * kKeyTile + 16, zero());
   in_groups(n_rows, [&](int row, auto n) {
     constexpr int kRows = decltype(n)::value;
     ahead.ask(row / kRowsAtOnce, n_groups);
@@ -81,8 +81,8 @@ struct ManyInt8 {
     }
     fold_rows(job, tile, n, n_keys);
     for (int first = 0; first < n_keys; first += kInt8Keys) {
-      add_many_int8(rows(a.kv.v, first), ahead(a.kv.k, first + kKeyTile), std::min(kInt8Keys, n_keys - first), tile.scores + first, tile.n_rows(),
-          a.head_dim, reinterpret_cast<uint8_t*>(tile.values), tile.o);
+      add_many_int8(rows(a.kv.v, first), ahead(a.kv.k, first + kKeyTile), tile.scores + first, tile.n_rows(), a.head_dim,
+          reinterpret_cast<uint8_t*>(tile.values), tile.o);
     }
   }
 };

@@ -1,7 +1,7 @@
 // gemm_int8: gemm of block formats with products of bytes, for machines that have them. Activations are quantised once to 8 bits per block of 32, weights
 // keep their integers; sums are exact integers within a block (or 16 elements of Q6_K) and floats across blocks.
 // Few tokens go to gemm_int8_few.inl. Many tokens: a panel of weights is unpacked and transposed once, then meets all of them.
-// A variant brings Int8Format, Unit, Tile, Strip and what makes and multiplies them; and kBase, the variant whose ops it has otherwise.
+// A variant brings Int8Format, Unit, Tile, Strip and what makes and multiplies them; kFewInt8TokensOf; and kBase, the variant whose ops it has otherwise.
 
 constexpr int kGroupTiles = 4;          // tiles of tokens that meet a strip while both are in the first-level cache
 constexpr int64_t kTaskTiles = 16;      // at least; each task unpacks its panel again
