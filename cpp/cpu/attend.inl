@@ -11,8 +11,8 @@ constexpr int kWideQueryRows = 48;  // so many: the scratch memory holds no more
 constexpr int kMostHidden = 48;     // keys that a tile may score for nothing, for tokens whose first key comes later
 constexpr int kKeyTile = 64;        // at 128 dims, keys and values take 2 x 32 KiB: the second-level cache holds the whole tile
 constexpr int kSplitKeys = 512;     // a split of fewer keys would not pay for its merge
-constexpr int kMaxSplits = 64;
-constexpr int kSplitTasks = 128;  // tasks worth having: two for each of 64 threads
+constexpr int kMaxSplits = 16;      // each loads and rounds the queries again: with 64, a tenth of the time that one token takes for 16K slots
+constexpr int kSplitTasks = 128;    // tasks worth having: two for each of 64 threads
 static_assert(kQueryRows % kTileRows == 0 && kWideQueryRows % kTileRows == 0 && kKeyTile % kTileCols == 0);
 
 struct AttendJob {

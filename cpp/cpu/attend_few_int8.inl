@@ -16,13 +16,16 @@ static_assert(kKeyTile % kInt8Keys == 0);
 struct QueryBlock {
   int8_t high[32], low[32];
   int32_t high_start, low_start;
+  int32_t start;  // 256 high_start + low_start
   float d;
-  uint8_t unused[52];
+  uint8_t unused[48];
 };
 static_assert(sizeof(QueryBlock) == 32 * sizeof(float));
 
-inline void quantize_query(const float* x, QueryBlock* block) {
+// In place.
+inline void quantize_query(float* x) {
   const Vec x0 = load(x), x1 = load(x + 16);
+  auto* block = reinterpret_cast<QueryBlock*>(x);
   block->d = with_inverse(highest_of(x0, x1) / kHighestQuery);
   const Vec inverse = broadcast(1.0f / block->d);
   const __m512i q[2] = {_mm512_cvtps_epi32(mul(x0, inverse)), _mm512_cvtps_epi32(mul(x1, inverse))};
@@ -37,6 +40,7 @@ inline void quantize_query(const float* x, QueryBlock* block) {
   }
   block->high_start = -128 * _mm512_reduce_add_epi32(highs);
   block->low_start = -128 * _mm512_reduce_add_epi32(lows);
+  block->start = 256 * block->high_start + block->low_start;
 }
 
 // Rows of a block: all kInt8Keys of them can be read.
@@ -175,8 +179,7 @@ struct ValueScales {
   Vec d[2];
   Vec highest;  // in all lanes
   ValueScales() = default;
-  BANYAN_INLINE ValueScales(const uint8_t* blocks, int64_t stride) {
-    const __m256i halves[2] = {load_halves(blocks, stride), load_halves(blocks + 16 * stride, stride)};
+  BANYAN_INLINE explicit ValueScales(const __m256i* halves) {
     for (int v = 0; v < 2; ++v) d[v] = _mm512_cvtph_ps(halves[v]);
     highest = highest_half(halves[0], halves[1]);
   }
@@ -242,7 +245,9 @@ inline void add_int8(const WholeRows& values, const FewAhead& ahead, int n_keys,
     Weights<kRows> weights[kMaxHeadDim / 32];
     for (int b = 0; b < n_blocks; ++b) {
       if (row == 0) ahead.ask(b, 2 * n_blocks);
-      quantize_weights(p + row * kKeyTile, highest, ValueScales(values.first + b * kBlockBytes, values.stride), weights + b);
+      const uint8_t* blocks = values.first + b * kBlockBytes;
+      const __m256i halves[2] = {load_halves(blocks, values.stride), load_halves(blocks + 16 * values.stride, values.stride)};
+      quantize_weights(p + row * kKeyTile, highest, ValueScales(halves), weights + b);
     }
     for (int b = 0; b < n_blocks; ++b) {
       if (row == 0) ahead.ask(n_blocks + b, 2 * n_blocks);
@@ -253,11 +258,7 @@ inline void add_int8(const WholeRows& values, const FewAhead& ahead, int n_keys,
 
 struct FewInt8 {
   static void prepare(const AttendArgs& a, QueryTile& tile) {
-    for (int64_t i = 0; i < int64_t{tile.n_rows()} * a.head_dim; i += 32) {
-      QueryBlock block;
-      quantize_query(tile.q + i, &block);
-      std::memcpy(tile.q + i, &block, sizeof block);
-    }
+    for (int64_t i = 0; i < int64_t{tile.n_rows()} * a.head_dim; i += 32) quantize_query(tile.q + i);
   }
   static void fold(const AttendJob& job, QueryTile& tile, const FewHeads& heads, int64_t n, int n_keys) {
     const AttendArgs& a = job.args;

@@ -29,6 +29,7 @@ class CpuDevice final : public Device {
   }
   bool is_host() const override { return true; }
   BatchRows batch_rows() const override { return kBatchRows; }
+  bool has_slot_tiles() const override { return ops_.has_slot_tiles; }
   uint64_t available_bytes() const override { return available_memory(); }
   Stream stream() override {
     Stream stream;

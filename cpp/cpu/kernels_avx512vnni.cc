@@ -40,7 +40,7 @@ constexpr auto kBase = kernels_avx512;
 #include "cpu/attend_keys.inl"
 #include "cpu/inject.inl"
 #include "cpu/attend_few_int8.inl"
-#include "cpu/attend_many_int8.inl"
+#include "cpu/attend_tiles.inl"
 }  // namespace
 }  // namespace avx512vnni
 }  // namespace banyan
@@ -58,6 +58,7 @@ const banyan::Ops* banyan::kernels_avx512vnni() {
     all.gemm = avx512vnni::gemm_int8;
     all.attend = avx512vnni::attend_int8;
     all.inject = avx512vnni::inject_int8;
+    all.has_slot_tiles = true;
     return all;
   }();
   return &ops;

@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "tensor/slot_tile.h"
 #include "tensor/tensor.h"
 
 namespace banyan {
@@ -71,6 +72,7 @@ struct StoreArgs {
 // Rows of keys or values out of many places into one side of a cache of the same dtype (F32, F16 or Q8_0); rows [G, C] lie dense in both.
 // Row j of a piece is the mean of its rows j * stride, ..., `pooled` of them or what is left, summed in that order; with inv_freq (keys) turned by the angles
 // (position + j * step) * inv_freq[m] + index * slow_freq[m], as rope turns; rounded as store rounds. What is neither pooled nor turned keeps its bits.
+// In tiles (slot_tile.h) only where Ops::has_slot_tiles says so, and of Q8_0.
 struct PlacedRows {
   const void* from; int32_t n_from, stride, pooled;  // n_from rows
   int32_t row, n_rows;                               // they become rows `row` and following of the cache
@@ -80,6 +82,7 @@ struct PlaceArgs {
   void* out; DType dtype; const PlacedRows* pieces; int n_pieces;         // pieces in device memory
   const float* inv_freq; const float* slow_freq; float magnitude;         // [C/2] each or null; slow_freq only beside inv_freq
   int n_heads, head_dim; bool is_interleaved;
+  SlotOrder order = SlotOrder::kRows;                                     // of out
   bool operator==(const PlaceArgs&) const = default;
 };
 
@@ -98,7 +101,7 @@ struct AttendArgs {
 };
 
 // Self-injection: attention of every token over all n_slots slots of the memory, no mask (SharedLLM 2410.19318, cross attention).
-// No slots give zeros.
+// No slots give zeros. Slots in tiles (KvView) only where Ops::has_slot_tiles says so.
 struct InjectArgs {
   float* out; const float* q; KvView kv;
   int n_slots, n_tokens, n_heads, n_kv_heads, head_dim; float scale;
@@ -206,6 +209,7 @@ struct Ops {
   void (*highest)(Stream&, const HighestArgs&);
   void (*swiglu)(Stream&, const SwigluArgs&);
   void (*sample)(Stream&, const SampleArgs&);
+  bool has_slot_tiles = false;  // whether inject reads slots of Q8_0 in tiles (KvView), and faster; else it reads none
 };
 
 inline void embed(Stream& s, const EmbedArgs& a) { s.ops->embed(s, a); }

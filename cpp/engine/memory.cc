@@ -85,11 +85,26 @@ std::vector<uint64_t> MemoryPlan::key() const {
   return key;
 }
 
+size_t Memory::side_bytes() const {
+  const int n_rows = is_tiled_ ? (n_slots_ + kTileSlots - 1) / kTileSlots * kTileSlots : n_slots_;
+  return static_cast<size_t>(n_rows) * row_bytes(kv_dtype_, lower_.kv_dim());
+}
+
 KvView Memory::layer(int index) const {
-  const int kv_dim = lower_.kv_dim();
-  const size_t side = static_cast<size_t>(n_slots_) * row_bytes(kv_dtype_, kv_dim);
+  const size_t side = side_bytes();
   std::byte* k = storage_.as<std::byte>() + 2 * static_cast<size_t>(index) * side;
-  return {k, k + side, kv_dtype_, kv_dim, lower_.config.head_dim};
+  return {k, k + side, kv_dtype_, lower_.kv_dim(), lower_.config.head_dim, is_tiled_};
+}
+
+const void* Memory::rows_of(const KvView& kv, SlotOrder side, Buffer& rows) const {
+  const void* from = side == SlotOrder::kKeyTiles ? kv.k : kv.v;
+  if (!kv.is_tiled) return from;
+  std::vector<uint8_t> tiles(side_bytes()), copy(static_cast<size_t>(n_slots_) * row_bytes(kv.dtype, kv.row_stride));
+  device_.to_host(tiles.data(), from, tiles.size());
+  copy_rows_of_tiles(side, tiles.data(), n_slots_, kv.row_stride, copy.data());
+  rows.reserve(copy.size());
+  device_.to_device(rows.as<uint8_t>(), copy.data(), copy.size());
+  return rows.as<uint8_t>();
 }
 
 // What `now` is to hold, and which entries of the plan do not lie there yet.
@@ -115,7 +130,7 @@ void Memory::build(Stream& s, const MemoryPlan& plan) {
   n_slots_ = plan.n_slots;
   query_position_ = plan.query_position;
   fast_query_position_ = plan.fast_query_position;
-  storage_.reserve(2 * static_cast<size_t>(tree_.n_injected_layers) * static_cast<size_t>(n_slots_) * row_bytes(kv_dtype_, lower_.kv_dim()));
+  storage_.reserve(2 * static_cast<size_t>(tree_.n_injected_layers) * side_bytes());
   if (!missing.empty()) place_nodes(s, missing);
   device_.sync();
   placed_ = std::move(now);
@@ -154,8 +169,10 @@ void Memory::place_nodes(Stream& s, const std::vector<Missing>& missing) {
   for (int i = 0; i < tree_.n_injected_layers; ++i) {
     const KvView to = layer(i);
     const PlacedRows* from = pieces_.as<PlacedRows>() + static_cast<std::ptrdiff_t>(2 * i) * n;
-    place(s, {to.k, kv_dtype_, from, n, frequencies, slow, is_nested ? rotation.magnitude : 1.0f, c.n_kv_heads, c.head_dim, c.rope.is_interleaved});
-    place(s, {to.v, kv_dtype_, from + n, n, nullptr, nullptr, 1.0f, c.n_kv_heads, c.head_dim, false});
+    place(s, {to.k, kv_dtype_, from, n, frequencies, slow, is_nested ? rotation.magnitude : 1.0f, c.n_kv_heads, c.head_dim, c.rope.is_interleaved,
+                 is_tiled_ ? SlotOrder::kKeyTiles : SlotOrder::kRows});
+    place(s, {to.v, kv_dtype_, from + n, n, nullptr, nullptr, 1.0f, c.n_kv_heads, c.head_dim, false,
+                 is_tiled_ ? SlotOrder::kValueTiles : SlotOrder::kRows});
     check_cancelled(s);
   }
 }

@@ -6,6 +6,7 @@
 
 #include "engine/layer.h"
 #include "engine/selection.h"
+#include "tensor/slot_tile.h"
 
 namespace banyan {
 
@@ -34,7 +35,13 @@ struct MemoryPlan {
 class Memory {
  public:
   Memory(Device& device, const Decoder& lower, DType kv_dtype, const TreeConfig& tree)
-      : device_(device), lower_(lower), kv_dtype_(kv_dtype), tree_(tree), storage_(device), pieces_(device) {}
+      : device_(device),
+        lower_(lower),
+        kv_dtype_(kv_dtype),
+        tree_(tree),
+        is_tiled_(kv_dtype == DType::kQ8_0 && device.has_slot_tiles()),
+        storage_(device),
+        pieces_(device) {}
 
   // Places the nodes' slots, or makes them of the chunks' fine slots; every node must be encoded. Those that lie where they did in the memory before
   // are left there. Throws kAborted, kOutOfMemory.
@@ -42,7 +49,9 @@ class Memory {
   int n_slots() const { return n_slots_; }
   int query_position() const { return query_position_; }
   int fast_query_position() const { return fast_query_position_; }  // 0: query_position holds for all pairs
-  KvView layer(int index) const;                                    // [n_slots, G, C]
+  KvView layer(int index) const;                                    // [n_slots, G, C], maybe in tiles
+  // One side of a layer as rows [n_slots, G, C] of kv.dtype: where it lies, or copied into `rows`.
+  const void* rows_of(const KvView& kv, SlotOrder side, Buffer& rows) const;
 
  private:
   // An entry's slots as they lie in the memory.
@@ -65,8 +74,10 @@ class Memory {
   const Decoder& lower_;
   const DType kv_dtype_;
   const TreeConfig& tree_;
+  const bool is_tiled_;
   int n_slots_ = 0, query_position_ = 0, fast_query_position_ = 0;
-  Buffer storage_;              // [M][keys, values][n_slots, G, C]
+  size_t side_bytes() const;    // of one side of a layer
+  Buffer storage_;              // [M][keys, values][n_slots, G, C], or whole tiles of them
   std::vector<Placed> placed_;  // what storage_ holds, by first slot
   Buffer pieces_;               // PlacedRows of every layer and side
 };

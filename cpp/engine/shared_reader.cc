@@ -56,11 +56,12 @@ void SharedReader::trace(Stream& s, Trace& trace, int) {
   IndexTable table(*e_.device);
   const size_t at = table.add(numbers);
   table.upload();
-  Buffer widened(*e_.device, side * sizeof(float));
+  Buffer widened(*e_.device, side * sizeof(float)), rows(*e_.device);
   for (int i = 0; i < e_.tree.n_injected_layers; ++i) {
     const KvView kv = memory_.layer(i);
-    for (auto& [from, to] : {std::pair<void*, std::vector<float>*>{kv.k, &trace.keys}, {kv.v, &trace.values}}) {
-      gather(s, {widened.as<float>(), from, kv.dtype, table.at(at), n, kv_dim});
+    for (auto& [order, to] :
+        {std::pair<SlotOrder, std::vector<float>*>{SlotOrder::kKeyTiles, &trace.keys}, {SlotOrder::kValueTiles, &trace.values}}) {
+      gather(s, {widened.as<float>(), memory_.rows_of(kv, order, rows), kv.dtype, table.at(at), n, kv_dim});
       to->resize(to->size() + side);
       e_.device->to_host(to->data() + to->size() - side, widened.as<float>(), side * sizeof(float));
     }

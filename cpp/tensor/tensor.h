@@ -27,13 +27,15 @@ struct WeightView {
 };
 
 // Keys and values of one layer: row r, head g starts at element r * row_stride + g * head_stride; C elements are contiguous.
-// Of kQ8_0, C and both strides are multiples of 32: element e of a side is at byte e / 32 * 34.
+// Of kQ8_0, C and both strides are multiples of 32: element e of a side is at byte e / 32 * 34. A memory of kQ8_0 may lie in tiles (slot_tile.h), then
+// row_stride is G * C and head_stride C.
 struct KvView {
   void* k = nullptr;
   void* v = nullptr;
   DType dtype = DType::kF32;  // kF32, kF16 or kQ8_0
   int64_t row_stride = 0;
   int64_t head_stride = 0;
+  bool is_tiled = false;
   bool operator==(const KvView&) const = default;
 };
 

@@ -163,16 +163,39 @@ void check_attend(Run& run, const Way& way, const AttendCase& c, int i) {
   check_case(run, way, what, args, cache, i % 5 != 0, [&run](const AttendArgs& a) { run.attend(a, 0); });
 }
 
+// Keys and values of a cache that lies token by token, in tiles.
+struct Tiles {
+  Packed k, v;
+  KvView view;
+  Tiles() = default;
+  Tiles(const Cache& cache, int n_rows)
+      : k(in_tiles(SlotOrder::kKeyTiles, cache.k.data(), n_rows, cache.view.row_stride)),
+        v(in_tiles(SlotOrder::kValueTiles, cache.v.data(), n_rows, cache.view.row_stride)),
+        view(cache.view) {
+    view.k = k.data();
+    view.v = v.data();
+    view.is_tiled = true;
+  }
+};
+
 void check_inject(Run& run, const Way& way, const InjectCase& c, int i) {
-  Random random(static_cast<uint64_t>(i));
-  const Cache cache = make_cache(random, c.dtype, c.slots, c.kv_heads, c.head_dim, true, 1.0f);
-  const std::vector<float> q = random.floats(static_cast<size_t>(c.tokens * c.heads * c.head_dim), 3.0f);
-  const std::vector<int32_t> begin(static_cast<size_t>(c.tokens), 0), end(static_cast<size_t>(c.tokens), c.slots);
-  const float scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim));
-  const AttendArgs args{nullptr, q.data(), cache.view, begin.data(), end.data(), c.tokens, c.heads, c.kv_heads, c.head_dim, scale};
-  check_case(run, way, "inject " + std::to_string(i), args, cache, false, [&run, &c](const AttendArgs& a) {
-    run.inject({a.out, a.q, a.kv, c.slots, a.n_tokens, a.n_heads, a.n_kv_heads, a.head_dim, a.scale});
-  });
+  const bool has_tiles = c.dtype == DType::kQ8_0 && run.stream.ops->has_slot_tiles;
+  for (const bool is_tiled : {false, true}) {
+    if (is_tiled && !has_tiles) continue;
+    Random random(static_cast<uint64_t>(i));
+    const Cache cache = make_cache(random, c.dtype, c.slots, c.kv_heads, c.head_dim, !is_tiled, 1.0f);
+    const Tiles tiles = is_tiled ? Tiles(cache, c.slots) : Tiles();
+    const std::vector<float> q = random.floats(static_cast<size_t>(c.tokens * c.heads * c.head_dim), 3.0f);
+    const std::vector<int32_t> begin(static_cast<size_t>(c.tokens), 0), end(static_cast<size_t>(c.tokens), c.slots);
+    const KvView& view = is_tiled ? tiles.view : cache.view;
+    const float scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim));
+    const AttendArgs args{nullptr, q.data(), view, begin.data(), end.data(), c.tokens, c.heads, c.kv_heads, c.head_dim, scale};
+    const Way in_floats{"", [](const Run&, DType) { return Rounding::kNone; }};  // where rows are not what inject is made for
+    check_case(run, has_tiles && !is_tiled ? in_floats : way, "inject " + std::to_string(i) + (is_tiled ? ", tiles" : ""), args, cache, false,
+        [&run, &c](const AttendArgs& a) {
+          run.inject({a.out, a.q, a.kv, c.slots, a.n_tokens, a.n_heads, a.n_kv_heads, a.head_dim, a.scale});
+        });
+  }
 }
 
 #ifdef BANYAN_TEST_CUDA

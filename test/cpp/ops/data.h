@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "tensor/dtype.h"
+#include "tensor/slot_tile.h"
 
 namespace banyan::test {
 
@@ -113,6 +114,27 @@ inline Packed random_packed(Random& random, DType dtype, int64_t rows, int64_t c
     if (dtype == DType::kQ6_K) put_half(block + 208, scale / 2048);
   }
   return packed;
+}
+
+// Rows of Q8_0 in tiles, at an address that 64 divides; bytes that belong to no row are 0xff.
+inline Packed in_tiles(SlotOrder order, const uint8_t* rows, int n_rows, int64_t dim) {
+  const size_t row = row_bytes(DType::kQ8_0, dim), tile = row * kTileSlots;
+  Packed tiles;
+  tiles.memory.resize(static_cast<size_t>((n_rows + kTileSlots - 1) / kTileSlots) * tile + 64, 0xff);
+  tiles.offset = 63 - (reinterpret_cast<uintptr_t>(tiles.memory.data()) + 63) % 64;
+  for (int n = 0; n < n_rows; ++n) {
+    for (int64_t b = 0; b < dim / 32; ++b) {
+      const uint8_t* from = rows + static_cast<size_t>(n) * row + row_bytes(DType::kQ8_0, 32 * b);
+      uint8_t* to = tiles.data() + static_cast<size_t>(n / kTileSlots) * tile + static_cast<size_t>(b) * kTileBlockBytes;
+      const int slot = n % kTileSlots;
+      std::memcpy(to + 2 * slot, from, 2);
+      for (int e = 0; e < 32; ++e) {
+        if (order == SlotOrder::kKeyTiles) to[64 + 128 * (e / 4) + 4 * slot + e % 4] = static_cast<uint8_t>(from[2 + e] + 128);
+        else to[64 + 64 * (slot % 16) + 2 * e + slot / 16] = from[2 + e];
+      }
+    }
+  }
+  return tiles;
 }
 
 }  // namespace banyan::test

@@ -19,7 +19,7 @@ class Cache {
         bytes_(static_cast<size_t>(n_rows) * row_, 0xab),
         oracle_(static_cast<size_t>(n_rows)),
         naive_(oracle_.size()) {}
-  void* data() { return bytes_.data(); }
+  uint8_t* data() { return bytes_.data(); }
 
   void expect(int row, std::vector<double> oracle, std::vector<float> naive) {
     oracle_[static_cast<size_t>(row)] = std::move(oracle);
@@ -154,6 +154,7 @@ void place_suite(Run& run) {
       memory.push_back(random_packed(random, dtype, shapes[i].n_from, dim, 1));
       pieces.push_back(shapes[i]);
       pieces.back().from = memory.back().data();
+      if (shapes[i].n_rows == kTileSlots) n_rows = (n_rows + kTileSlots - 1) / kTileSlots * kTileSlots;  // a whole tile
       pieces.back().row = n_rows;
       n_rows += shapes[i].n_rows + 1;  // a row between that stays
     }
@@ -184,14 +185,31 @@ void place_suite(Run& run) {
           cache.expect(piece.row + j, std::move(oracle), std::move(naive));
         }
       }
-      run.place({cache.data(), dtype, pieces.data(), static_cast<int>(pieces.size()), how == How::kAsTheyAre ? nullptr : freq.data(),
-          how == How::kBanded ? slow.data() : nullptr, magnitude, kHeads, head_dim, is_interleaved});
+      PlaceArgs args{cache.data(), dtype, pieces.data(), static_cast<int>(pieces.size()), how == How::kAsTheyAre ? nullptr : freq.data(),
+          how == How::kBanded ? slow.data() : nullptr, magnitude, kHeads, head_dim, is_interleaved};
       const std::string what =
           std::string("place ") + traits(dtype).name + " dim " + std::to_string(head_dim) + ", way " + std::to_string(static_cast<int>(how));
+      std::vector<std::pair<SlotOrder, Packed>> tiles;
+      if (dtype == DType::kQ8_0 && run.stream.ops->has_slot_tiles) {
+        for (const SlotOrder order : {SlotOrder::kKeyTiles, SlotOrder::kValueTiles})
+          tiles.emplace_back(order, in_tiles(order, cache.data(), n_rows, dim));
+      }
+      run.place(args);
       cache.check(run, what);
       bool has_bits = true;
-      for (const auto& [from, to] : kept) has_bits = has_bits && std::memcmp(from, static_cast<const uint8_t*>(cache.data()) + to * row, row) == 0;
+      for (const auto& [from, to] : kept) has_bits = has_bits && std::memcmp(from, cache.data() + to * row, row) == 0;
       run.check(has_bits && kept.empty() == (how == How::kStretched), what + ": bits");
+      for (auto& [order, side] : tiles) {
+        args.out = side.data();
+        args.order = order;
+        run.place(args);
+        const Packed expected = in_tiles(order, cache.data(), n_rows, dim);
+        const size_t n_bytes = (static_cast<size_t>(n_rows) + kTileSlots - 1) / kTileSlots * kTileSlots * row;
+        run.check(std::memcmp(side.data(), expected.data(), n_bytes) == 0, what + ": tiles");
+        std::vector<uint8_t> rows(static_cast<size_t>(n_rows) * row);
+        copy_rows_of_tiles(order, side.data(), n_rows, dim, rows.data());
+        run.check(std::memcmp(rows.data(), cache.data(), rows.size()) == 0, what + ": rows of tiles");
+      }
     }
   }
 

@@ -1,0 +1,191 @@
+// attend_tiles: attention over Q8_0 slots in tiles (tensor/slot_tile.h) in integers: what attend_few_int8.inl does, but keys need no transposition, values
+// no interleaving, and scales no gathering: half of the instructions there.
+
+static_assert(kTileSlots == kInt8Keys);
+
+// Of one kv head: the tile of slot n, a multiple of kTileSlots.
+inline const uint8_t* tile_of(const KvView& kv, const void* side, int kv_head, int64_t n) {
+  return static_cast<const uint8_t*>(side) + row_bytes(DType::kQ8_0, n * kv.row_stride + kTileSlots * kv_head * kv.head_stride);
+}
+
+// The tile that is read next, asked for in steps.
+struct TileAhead {
+  const uint8_t* at;
+  int n_bytes, step_bytes;
+  BANYAN_INLINE void ask(int step) const {
+    for (int i = step * step_bytes, end = std::min(n_bytes, i + step_bytes); i < end; i += 64) BANYAN_PREFETCH_NEAR(at + i);
+  }
+};
+
+// The scales of a block's slots; 0 of those that are not there.
+struct TileScales {
+  __m256i halves[2];
+  BANYAN_INLINE TileScales(const uint8_t* block, int n_slots) {
+    const uint32_t mask = n_slots < kTileSlots ? (uint32_t{1} << n_slots) - 1 : ~uint32_t{0};
+    for (int v = 0; v < 2; ++v) halves[v] = _mm256_maskz_loadu_epi16(static_cast<__mmask16>(mask >> (16 * v)), block + scale_in_tile(16 * v));
+  }
+};
+
+// scores[row, 0 .. 32) = q[row] . keys
+template <int kRows>
+BANYAN_INLINE void score_tile(const uint8_t* keys, int n_slots, const TileAhead& ahead, int step, const QueryBlock* q, int n_blocks, float* scores) {
+  Vec all[kRows][2];
+  BANYAN_UNROLL
+  for (int row = 0; row < kRows; ++row) all[row][0] = all[row][1] = zero();
+  for (int b = 0; b < n_blocks; ++b, keys += kTileBlockBytes, ++q) {
+    ahead.ask(step + b);
+    __m512i high[kRows][2], low[kRows][2];
+    BANYAN_UNROLL
+    for (int row = 0; row < kRows; ++row) {
+      high[row][0] = high[row][1] = _mm512_setzero_si512();
+      low[row][0] = low[row][1] = _mm512_set1_epi32(q[row * n_blocks].start);
+    }
+    BANYAN_UNROLL
+    for (int j = 0; j < 8; ++j) {
+      const Bytes columns[2] = {load_64(keys + key_in_tile(0, 4 * j)), load_64(keys + key_in_tile(16, 4 * j))};
+      BANYAN_UNROLL
+      for (int row = 0; row < kRows; ++row) {
+        int32_t fours[2];
+        std::memcpy(fours, q[row * n_blocks].high + 4 * j, sizeof fours[0]);
+        std::memcpy(fours + 1, q[row * n_blocks].low + 4 * j, sizeof fours[1]);
+        BANYAN_UNROLL
+        for (int v = 0; v < 2; ++v) {
+          high[row][v] = _mm512_dpbusd_epi32(high[row][v], columns[v], _mm512_set1_epi32(fours[0]));
+          low[row][v] = _mm512_dpbusd_epi32(low[row][v], columns[v], _mm512_set1_epi32(fours[1]));
+        }
+      }
+    }
+    const TileScales scales(keys, n_slots);
+    BANYAN_UNROLL
+    for (int v = 0; v < 2; ++v) {
+      const Vec d = _mm512_cvtph_ps(scales.halves[v]);
+      BANYAN_UNROLL
+      for (int row = 0; row < kRows; ++row) {
+        const Vec sum = to_float(_mm512_add_epi32(_mm512_slli_epi32(high[row][v], 8), low[row][v]));
+        all[row][v] = fma(mul(sum, d), broadcast(q[row * n_blocks].d), all[row][v]);
+      }
+    }
+  }
+  BANYAN_UNROLL
+  for (int row = 0; row < kRows; ++row) {
+    BANYAN_UNROLL
+    for (int v = 0; v < 2; ++v) store(scores + row * kKeyTile + 16 * v, all[row][v]);
+  }
+}
+
+// o[row, 0 .. 32 kBlocks) += the weights of each block times that block of all values: with two blocks 16 sums hide what a product takes.
+template <int kRows, int kBlocks> BANYAN_INLINE void add_tile(const Weights<kRows>* weights, const uint8_t* values, int64_t o_stride, float* o) {
+  __m512i sums[kBlocks][kRows][2];
+  BANYAN_UNROLL
+  for (int b = 0; b < kBlocks; ++b) {
+    BANYAN_UNROLL
+    for (int row = 0; row < kRows; ++row) sums[b][row][0] = sums[b][row][1] = _mm512_setzero_si512();
+  }
+  for (int i = 0; i < 16; i += 2) {
+    BANYAN_UNROLL
+    for (int j = 0; j < 2; ++j) {
+      BANYAN_UNROLL
+      for (int b = 0; b < kBlocks; ++b) {
+        const uint8_t* at = values + b * kTileBlockBytes + value_in_tile(i + j, 0);
+        const Bytes low = _mm512_cvtepi8_epi16(load_32(at)), high = _mm512_cvtepi8_epi16(load_32(at + 32));
+        BANYAN_UNROLL
+        for (int row = 0; row < kRows; ++row) {
+          int32_t two;
+          std::memcpy(&two, reinterpret_cast<const char*>(weights[b].pairs + row) + 4 * (i + j), sizeof two);
+          sums[b][row][0] = _mm512_dpwssd_epi32(sums[b][row][0], low, _mm512_set1_epi32(two));
+          sums[b][row][1] = _mm512_dpwssd_epi32(sums[b][row][1], high, _mm512_set1_epi32(two));
+        }
+      }
+    }
+  }
+  BANYAN_UNROLL
+  for (int b = 0; b < kBlocks; ++b) {
+    BANYAN_UNROLL
+    for (int row = 0; row < kRows; ++row) {
+      const Vec scale = row_of(weights[b].scales, row);
+      float* to = o + row * o_stride + 32 * b;
+      store(to, fma(to_float(sums[b][row][0]), scale, load(to)));
+      store(to + 16, fma(to_float(sums[b][row][1]), scale, load(to + 16)));
+    }
+  }
+}
+
+// A tile of slots and all rows of a tile of queries.
+inline void score_tiles(const uint8_t* keys, int n_slots, const TileAhead& ahead, const QueryTile& tile, int n_blocks, float* scores) {
+  const auto* q = reinterpret_cast<const QueryBlock*>(tile.q);
+  in_groups(tile.n_rows(), [&](int row, auto n) {
+    score_tile<decltype(n)::value>(keys, n_slots, ahead, row / kRowsAtOnce * n_blocks, q + row * n_blocks, n_blocks, scores + row * kKeyTile);
+  });
+}
+inline void add_tiles(const uint8_t* values, int n_slots, const TileAhead& ahead, const QueryTile& tile, int n_blocks, const float* p) {
+  ValueScales scales[kMaxHeadDim / 32];
+  for (int b = 0; b < n_blocks; ++b) scales[b] = ValueScales(TileScales(values + b * kTileBlockBytes, n_slots).halves);
+  in_groups(tile.n_rows(), [&](int row, auto n) {
+    constexpr int kRows = decltype(n)::value;
+    const Vec highest = highest_weights<kRows>(p + row * kKeyTile);
+    Weights<kRows> weights[kMaxHeadDim / 32];
+    for (int b = 0; b < n_blocks; ++b) {
+      ahead.ask(row / kRowsAtOnce * n_blocks + b);
+      quantize_weights(p + row * kKeyTile, highest, scales[b], weights + b);
+    }
+    float* o = tile.o + row * tile.padded_dim;
+    int b = 0;
+    for (; b + 2 <= n_blocks; b += 2) add_tile<kRows, 2>(weights + b, values + b * kTileBlockBytes, tile.padded_dim, o + 32 * b);
+    if (b < n_blocks) add_tile<kRows, 1>(weights + b, values + b * kTileBlockBytes, tile.padded_dim, o + 32 * b);
+  });
+}
+
+// Calls for the tiles of all heads in the order they lie in, and says what to ask for meanwhile: the same of the next tile.
+template <class Call> void walk_tiles(const AttendArgs& a, const FewWalk& walk, int first_kv_head, int n_kv_heads, int n_rows, Call call) {
+  const auto n_bytes = static_cast<int>(row_bytes(DType::kQ8_0, kTileSlots * a.head_dim));
+  const int n_steps = static_cast<int>(ceil_div(n_rows, kRowsAtOnce)) * a.head_dim / 32,
+            step_bytes = static_cast<int>(round_up(n_bytes / n_steps, 64));
+  for (int i = 0; i < walk.n_keys; i += kTileSlots) {
+    const bool is_last = i + kTileSlots >= walk.n_keys;
+    for (int head = 0; head < n_kv_heads; ++head) {
+      const uint8_t* next = is_last ? tile_of(a.kv, walk.next_side, first_kv_head + head, walk.next_n)
+                                    : tile_of(a.kv, walk.side, first_kv_head + head, walk.n + i + kTileSlots);
+      call(head, i, tile_of(a.kv, walk.side, first_kv_head + head, walk.n + i), TileAhead{next, n_bytes, step_bytes});
+    }
+  }
+}
+
+// turn_to(i): the state of kv head i of n_kv_heads.
+template <class TurnTo>
+void fold_tiles(const AttendJob& job, QueryTile& tile, int first_kv_head, int n_kv_heads, int64_t n, int n_keys, TurnTo turn_to) {
+  const AttendArgs& a = job.args;
+  const int n_blocks = a.head_dim / 32, n_rows = tile.n_rows();
+  const auto n_slots = [&](int first) { return std::min(kTileSlots, n_keys - first); };
+  walk_tiles(
+      a, walk_of_keys(a.kv, n, n_keys), first_kv_head, n_kv_heads, n_rows, [&](int head, int first, const uint8_t* keys, const TileAhead& ahead) {
+        turn_to(head);
+        score_tiles(keys, n_slots(first), ahead, tile, n_blocks, tile.scores + first);
+      });
+  for (int head = 0; head < n_kv_heads; ++head) {
+    turn_to(head);
+    fold_rows(job, tile, n, n_keys);
+  }
+  walk_tiles(
+      a, walk_of_values(a.kv, n, n_keys), first_kv_head, n_kv_heads, n_rows, [&](int head, int first, const uint8_t* values, const TileAhead& ahead) {
+        turn_to(head);
+        add_tiles(values, n_slots(first), ahead, tile, n_blocks, tile.scores + first);
+      });
+}
+
+struct FewTiles {
+  static void prepare(const AttendArgs& a, QueryTile& tile) { FewInt8::prepare(a, tile); }
+  static void fold(const AttendJob& job, QueryTile& tile, const FewHeads& heads, int64_t n, int n_keys) {
+    fold_tiles(job, tile, heads.first_kv_head, heads.n_kv_heads, n, n_keys, [&](int head) { heads.turn_to(job.args, tile, head); });
+  }
+};
+struct ManyTiles {
+  static void prepare(const AttendArgs& a, QueryTile& tile) { FewInt8::prepare(a, tile); }
+  static void fold(const AttendJob& job, QueryTile& tile, int64_t n, int n_keys) {
+    fold_tiles(job, tile, tile.kv_head, 1, n, n_keys, [](int) {});
+  }
+};
+
+inline void inject_int8(Stream& stream, const InjectArgs& args) {
+  if (args.kv.is_tiled) inject_slots<FewTiles, ManyTiles>(stream, args);
+  else kBase()->inject(stream, args);
+}
