@@ -2,11 +2,12 @@
 // measurement in a fresh process.
 //   npm run bench:peers -- [--shapes smollm2-135m,llama-3.2-1b] [--types Q8_0,Q4_0,Q4_K_M,F16] [--prompts 512,2048] [--decode 64] [--threads 2] [--repeats 3]
 //                          [--variant avx512] [--keep DIR] [--json FILE] [--add] [--compare FILE] [--markdown FILE] [--svg DIR]
-// Prints tokens per second (medians, smallest and largest) of prompt and decoding, and the ratio of the medians. --add adds to the rows in the --json file, so
+// Prints tokens per second (medians, smallest and largest) of prompt and decoding, and the ratio of the medians; and Banyan's share of what the machine
+// gives (bench/ceilings.ts), measured before each of its processes: matrix products of a prompt, bytes that decoding reads. --add adds to the rows in the --json file, so
 // that they can be measured one by one; --repeats 0 only reports. --compare prints what became slower or faster than an earlier --json by more than both runs'
 // spread. --markdown replaces what stands between <!-- bench:peers --> and <!-- /bench:peers -->.
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -14,6 +15,7 @@ import { parseArgs } from 'node:util';
 
 import { markdownTable } from '../lib/cli/eval/markdown.js';
 import { ratioBars, type Bar } from './bars.js';
+import { bytesOfToken, measureCeilings, operationsOfToken, promptCeiling, type Ceilings } from './ceilings.js';
 import { compare } from './comparison.js';
 import { shapeOf, writeGguf, type FileType } from './gguf_writer.js';
 import { folderFrom, writeSection } from './page.js';
@@ -50,10 +52,14 @@ type Quantity = 'prompt' | 'decode';
 
 interface Row {
   shape: string;
-  type: string;
+  type: FileType;
   prompt: number;
   ours: Measured[];
   theirs: Measured[];
+  /** Of the file. */
+  bytes: number;
+  /** Before each of ours. */
+  ceilings: Ceilings[];
 }
 
 const peersFolder = fileURLToPath(new URL('peers/', import.meta.url));
@@ -87,6 +93,19 @@ function beside({ ours, theirs }: Row, quantity: Quantity): { ours: number[]; th
   return { ours: a, theirs: b, ratio: median(a) / median(b) };
 }
 
+/** Banyan's shares of the ceilings, each of the one measured with it. */
+function sharesOf({ shape, type, prompt, ours, bytes, ceilings }: Row, quantity: Quantity): number[] {
+  const perToken = quantity === 'prompt' ? operationsOfToken(shapeOf(shape)) : bytesOfToken(shapeOf(shape), bytes, prompt + decode / 2);
+  return ours.map((each, i) => {
+    const { reading } = ceilings[i]!;
+    return (each[quantity] * perToken) / (1e9 * (quantity === 'prompt' ? promptCeiling(ceilings[i]!, type) : reading));
+  });
+}
+const percentText = (values: readonly number[]): string => {
+  const { median: middle, min, max } = spread(values.map((value) => 100 * value));
+  return `${middle.toFixed(0)} % (${min.toFixed(0)}-${max.toFixed(0)})`;
+};
+
 const folder = flags.keep ?? mkdtempSync(join(tmpdir(), 'banyan-peers-'));
 mkdirSync(folder, { recursive: true });
 const earlier = flags.add && flags.json !== undefined ? resumeResults(flags.json, 'peers', flags.repeats !== '0') : undefined;
@@ -98,7 +117,9 @@ const isReport = earlier !== undefined && repeats === 0;
 const [decode, threads] = isReport ? [Number(earlier['decode']), Number(earlier['threads'])] : [Number(flags.decode), Number(flags.threads)];
 if (earlier !== undefined && (earlier['decode'] !== decode || earlier['threads'] !== threads))
   throw new Error(`${flags.json!} was measured with other settings`);
-console.log(`${''.padEnd(42)}${'Banyan'.padStart(22)}${'node-llama-cpp'.padStart(22)}${'ratio'.padStart(8)}   tokens per second, ${threads} threads`);
+console.log(
+  `${''.padEnd(42)}${'Banyan'.padStart(22)}${'node-llama-cpp'.padStart(22)}${'ratio'.padStart(8)}${'of the ceiling'.padStart(16)}   tokens per second, ${threads} threads`,
+);
 try {
   for (const name of flags.shapes.split(',')) {
     const shape = shapeOf(name);
@@ -107,15 +128,17 @@ try {
       if (!existsSync(file)) writeGguf(file, shape, type);
       for (const prompt of flags.prompts.split(',').map(Number)) {
         let row = rows.find((each) => each.shape === name && each.type === type && each.prompt === prompt);
-        if (row === undefined) rows.push((row = { shape: name, type, prompt, ours: [], theirs: [] }));
+        if (row === undefined) rows.push((row = { shape: name, type, prompt, ours: [], theirs: [], bytes: statSync(file).size, ceilings: [] }));
         for (let i = 0; i < repeats; i++) {
+          row.ceilings.push(measureCeilings(threads));
           row.ours.push(run('run_banyan.mjs', { file, threads, prompt, decode, variant: flags.variant }));
           row.theirs.push(run('run_llama.mjs', { file, threads, prompt, decode }));
         }
         for (const quantity of kQuantities) {
           const { ours, theirs, ratio } = beside(row, quantity);
           const label = labelOf(row, quantity);
-          console.log(`${label.padEnd(42)}${spreadText(ours).padStart(22)}${spreadText(theirs).padStart(22)}${ratio.toFixed(2).padStart(8)}`);
+          const speeds = `${spreadText(ours).padStart(22)}${spreadText(theirs).padStart(22)}${ratio.toFixed(2).padStart(8)}`;
+          console.log(`${label.padEnd(42)}${speeds}${percentText(sharesOf(row, quantity)).padStart(16)}`);
         }
       }
       if (flags.keep === undefined) rmSync(file);
@@ -147,17 +170,18 @@ function markdown(): string {
   const lines = rows.flatMap((row) =>
     kQuantities.map((quantity) => {
       const { ours, theirs, ratio } = beside(row, quantity);
-      return [labelOf(row, quantity), spreadText(ours), spreadText(theirs), ratio.toFixed(2)];
+      return [labelOf(row, quantity), spreadText(ours), spreadText(theirs), ratio.toFixed(2), percentText(sharesOf(row, quantity))];
     }),
   );
   const device = rows[0]?.ours[0]?.device ?? '';
   const { min, max } = spread(rows.map(({ ours }) => ours.length));
   const intro =
     `Tokens per second, medians of ${min === max ? max : `${min} to ${max}`} processes (smallest-largest), ${device}, ${cpu}, commit ${commit}. ` +
-    '`npm run bench:peers`. Above 1: Banyan is faster. Random weights in real shapes, the same files, ids and threads, the peer with flash attention.';
+    '`npm run bench:peers`. Above 1: Banyan is faster. Random weights in real shapes, the same files, ids and threads, the peer with flash attention. ' +
+    'The ceilings were measured before each process of Banyan: products of bytes for prompts (F16: of floats), reading for decoding.';
   const folderName = folderFrom(flags.markdown, flags.svg);
   const image = folderName === null ? [] : [`![Tokens per second, Banyan / node-llama-cpp](${folderName}/peers.svg)`];
-  return [intro, ...image, markdownTable([['', 'Banyan', 'node-llama-cpp', 'ratio'], ...lines])].join('\n\n');
+  return [intro, ...image, markdownTable([['', 'Banyan', 'node-llama-cpp', 'ratio', 'Banyan, of the ceiling'], ...lines])].join('\n\n');
 }
 
 const file = { bench: 'peers', commit, cpu, flags, measured };
