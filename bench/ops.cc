@@ -202,19 +202,17 @@ void bench_inject(Machine& machine) {
     std::vector<Cache> caches;
     const size_t n_copies = c.tokens > 1 ? 1 : 4;  // of a question's M = 4 layers
     for (size_t i = 0; i < n_copies; ++i) caches.push_back(make_cache(c.dtype, c.slots, c.kv_heads, c.head_dim, false));
-    std::vector<Packed> tiles;  // as the engine does it, where inject reads them
+    const bool is_tiled = c.dtype == DType::kQ8_0 && machine.stream.ops->has_slot_tiles;  // as the engine does it
+    std::vector<Packed> tiles;
+    const auto side = [&](SlotOrder order, std::vector<uint8_t>& rows) -> void* {
+      if (!is_tiled) return rows.data();
+      tiles.push_back(in_tiles(order, rows.data(), c.slots, int64_t{c.kv_heads} * c.head_dim));
+      return tiles.back().data();
+    };
     for (Cache& cache : caches) {
-      cache.view.is_tiled = c.dtype == DType::kQ8_0 && machine.stream.ops->has_slot_tiles;
-      for (std::vector<uint8_t>* side : {&cache.k, &cache.v}) {
-        if (!cache.view.is_tiled) continue;
-        const SlotOrder order = side == &cache.k ? SlotOrder::kKeyTiles : SlotOrder::kValueTiles;
-        tiles.push_back(in_tiles(order, side->data(), c.slots, int64_t{c.kv_heads} * c.head_dim));
-      }
-    }
-    for (size_t i = 0; i < n_copies; ++i) {
-      const bool is_tiled = caches[i].view.is_tiled;
-      caches[i].view.k = is_tiled ? tiles[2 * i].data() : caches[i].k.data();
-      caches[i].view.v = is_tiled ? tiles[2 * i + 1].data() : caches[i].v.data();
+      cache.view.is_tiled = is_tiled;
+      cache.view.k = side(SlotOrder::kKeyTiles, cache.k);
+      cache.view.v = side(SlotOrder::kValueTiles, cache.v);
     }
     const std::vector<float> q = random.floats(static_cast<size_t>(c.tokens * c.heads * c.head_dim));
     std::vector<float> out(q.size());

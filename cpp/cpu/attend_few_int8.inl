@@ -235,10 +235,9 @@ template <int kRows> BANYAN_INLINE void add_block(const Weights<kRows>& weights,
   for (int row = 0; row < kRows; ++row) add_sums(sums[row], row_of(weights.scales, row), o + row * head_dim);
 }
 
-// o[row] += the weights p[row] times the values. The weights of all blocks first: making them is a long chain, and several hide each other's waiting.
-inline void add_int8(const WholeRows& values, const FewAhead& ahead, int n_keys, float* p, int n_rows, int head_dim, float* o) {
+// o[row] += the weights p[row, 0 .. 32) times the values; of values that are not there, weights are 0 as their scores were. The weights of all blocks first: making them is a long chain, and several hide each other's waiting.
+inline void add_int8(const WholeRows& values, const FewAhead& ahead, const float* p, int n_rows, int head_dim, float* o) {
   const int n_blocks = head_dim / 32;
-  for (int row = 0; n_keys <= 16 && row < n_rows; ++row) store(p + row * kKeyTile + 16, zero());
   in_groups(n_rows, [&](int row, auto n) {
     constexpr int kRows = decltype(n)::value;
     const Vec highest = highest_weights<kRows>(p + row * kKeyTile);
@@ -276,7 +275,7 @@ struct FewInt8 {
     walk_blocks<DType::kQ8_0, kInt8Keys>(
         a.kv, walk_of_values(a.kv, n, n_keys), heads, a.head_dim, [&](int head, int first, const FewRows& values, const FewAhead& ahead) {
           heads.turn_to(a, tile, head);
-          add_int8(whole(values, a.head_dim, copied), ahead, values.n, tile.scores + first, tile.n_rows(), a.head_dim, tile.o);
+          add_int8(whole(values, a.head_dim, copied), ahead, tile.scores + first, tile.n_rows(), a.head_dim, tile.o);
         });
   }
 };

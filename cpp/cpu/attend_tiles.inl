@@ -1,5 +1,5 @@
 // attend_tiles: attention over Q8_0 slots in tiles (tensor/slot_tile.h) in integers: what attend_few_int8.inl does, but keys need no transposition, values
-// no interleaving, and scales no gathering: half of the instructions there.
+// no interleaving, and scales no gathering: a third of the instructions there.
 
 static_assert(kTileSlots == kInt8Keys);
 
@@ -7,15 +7,6 @@ static_assert(kTileSlots == kInt8Keys);
 inline const uint8_t* tile_of(const KvView& kv, const void* side, int kv_head, int64_t n) {
   return static_cast<const uint8_t*>(side) + row_bytes(DType::kQ8_0, n * kv.row_stride + kTileSlots * kv_head * kv.head_stride);
 }
-
-// The tile that is read next, asked for in steps.
-struct TileAhead {
-  const uint8_t* at;
-  int n_bytes, step_bytes;
-  BANYAN_INLINE void ask(int step) const {
-    for (int i = step * step_bytes, end = std::min(n_bytes, i + step_bytes); i < end; i += 64) BANYAN_PREFETCH_NEAR(at + i);
-  }
-};
 
 // The scales of a block's slots; 0 of those that are not there.
 struct TileScales {
@@ -26,14 +17,14 @@ struct TileScales {
   }
 };
 
-// scores[row, 0 .. 32) = q[row] . keys
-template <int kRows>
-BANYAN_INLINE void score_tile(const uint8_t* keys, int n_slots, const TileAhead& ahead, int step, const QueryBlock* q, int n_blocks, float* scores) {
+// scores[row, 0 .. 32) = q[row] . keys; 0 of slots that are not there.
+template <int kRows, class Ask>
+BANYAN_INLINE void score_tile(const uint8_t* keys, int n_slots, const Ask& ask, const QueryBlock* q, int n_blocks, float* scores) {
   Vec all[kRows][2];
   BANYAN_UNROLL
   for (int row = 0; row < kRows; ++row) all[row][0] = all[row][1] = zero();
   for (int b = 0; b < n_blocks; ++b, keys += kTileBlockBytes, ++q) {
-    ahead.ask(step + b);
+    ask(b);
     __m512i high[kRows][2], low[kRows][2];
     BANYAN_UNROLL
     for (int row = 0; row < kRows; ++row) {
@@ -110,14 +101,17 @@ template <int kRows, int kBlocks> BANYAN_INLINE void add_tile(const Weights<kRow
   }
 }
 
-// A tile of slots and all rows of a tile of queries.
-inline void score_tiles(const uint8_t* keys, int n_slots, const TileAhead& ahead, const QueryTile& tile, int n_blocks, float* scores) {
+// A tile of slots and all rows of a tile of queries. The next tile is asked for in as many steps as there are blocks of groups of rows.
+inline void score_tiles(const uint8_t* keys, int n_slots, const FewAhead& ahead, const QueryTile& tile, int n_blocks, float* scores) {
   const auto* q = reinterpret_cast<const QueryBlock*>(tile.q);
+  const int n_steps = static_cast<int>(ceil_div(tile.n_rows(), kRowsAtOnce)) * n_blocks;
   in_groups(tile.n_rows(), [&](int row, auto n) {
-    score_tile<decltype(n)::value>(keys, n_slots, ahead, row / kRowsAtOnce * n_blocks, q + row * n_blocks, n_blocks, scores + row * kKeyTile);
+    const auto ask = [&](int b) { ahead.ask(row / kRowsAtOnce * n_blocks + b, n_steps); };
+    score_tile<decltype(n)::value>(keys, n_slots, ask, q + row * n_blocks, n_blocks, scores + row * kKeyTile);
   });
 }
-inline void add_tiles(const uint8_t* values, int n_slots, const TileAhead& ahead, const QueryTile& tile, int n_blocks, const float* p) {
+inline void add_tiles(const uint8_t* values, int n_slots, const FewAhead& ahead, const QueryTile& tile, int n_blocks, const float* p) {
+  const int n_steps = static_cast<int>(ceil_div(tile.n_rows(), kRowsAtOnce)) * n_blocks;
   ValueScales scales[kMaxHeadDim / 32];
   for (int b = 0; b < n_blocks; ++b) scales[b] = ValueScales(TileScales(values + b * kTileBlockBytes, n_slots).halves);
   in_groups(tile.n_rows(), [&](int row, auto n) {
@@ -125,7 +119,7 @@ inline void add_tiles(const uint8_t* values, int n_slots, const TileAhead& ahead
     const Vec highest = highest_weights<kRows>(p + row * kKeyTile);
     Weights<kRows> weights[kMaxHeadDim / 32];
     for (int b = 0; b < n_blocks; ++b) {
-      ahead.ask(row / kRowsAtOnce * n_blocks + b);
+      ahead.ask(row / kRowsAtOnce * n_blocks + b, n_steps);
       quantize_weights(p + row * kKeyTile, highest, scales[b], weights + b);
     }
     float* o = tile.o + row * tile.padded_dim;
@@ -136,16 +130,14 @@ inline void add_tiles(const uint8_t* values, int n_slots, const TileAhead& ahead
 }
 
 // Calls for the tiles of all heads in the order they lie in, and says what to ask for meanwhile: the same of the next tile.
-template <class Call> void walk_tiles(const AttendArgs& a, const FewWalk& walk, int first_kv_head, int n_kv_heads, int n_rows, Call call) {
-  const auto n_bytes = static_cast<int>(row_bytes(DType::kQ8_0, kTileSlots * a.head_dim));
-  const int n_steps = static_cast<int>(ceil_div(n_rows, kRowsAtOnce)) * a.head_dim / 32,
-            step_bytes = static_cast<int>(round_up(n_bytes / n_steps, 64));
+template <class Call> void walk_tiles(const AttendArgs& a, const FewWalk& walk, int first_kv_head, int n_kv_heads, Call call) {
+  const size_t n_bytes = row_bytes(DType::kQ8_0, kTileSlots * a.head_dim);
   for (int i = 0; i < walk.n_keys; i += kTileSlots) {
     const bool is_last = i + kTileSlots >= walk.n_keys;
     for (int head = 0; head < n_kv_heads; ++head) {
       const uint8_t* next = is_last ? tile_of(a.kv, walk.next_side, first_kv_head + head, walk.next_n)
                                     : tile_of(a.kv, walk.side, first_kv_head + head, walk.n + i + kTileSlots);
-      call(head, i, tile_of(a.kv, walk.side, first_kv_head + head, walk.n + i), TileAhead{next, n_bytes, step_bytes});
+      call(head, i, std::min(kTileSlots, walk.n_keys - i), tile_of(a.kv, walk.side, first_kv_head + head, walk.n + i), FewAhead{next, 0, n_bytes, 1});
     }
   }
 }
@@ -154,21 +146,20 @@ template <class Call> void walk_tiles(const AttendArgs& a, const FewWalk& walk, 
 template <class TurnTo>
 void fold_tiles(const AttendJob& job, QueryTile& tile, int first_kv_head, int n_kv_heads, int64_t n, int n_keys, TurnTo turn_to) {
   const AttendArgs& a = job.args;
-  const int n_blocks = a.head_dim / 32, n_rows = tile.n_rows();
-  const auto n_slots = [&](int first) { return std::min(kTileSlots, n_keys - first); };
+  const int n_blocks = a.head_dim / 32;
   walk_tiles(
-      a, walk_of_keys(a.kv, n, n_keys), first_kv_head, n_kv_heads, n_rows, [&](int head, int first, const uint8_t* keys, const TileAhead& ahead) {
+      a, walk_of_keys(a.kv, n, n_keys), first_kv_head, n_kv_heads, [&](int head, int first, int n_slots, const uint8_t* keys, const FewAhead& ahead) {
         turn_to(head);
-        score_tiles(keys, n_slots(first), ahead, tile, n_blocks, tile.scores + first);
+        score_tiles(keys, n_slots, ahead, tile, n_blocks, tile.scores + first);
       });
   for (int head = 0; head < n_kv_heads; ++head) {
     turn_to(head);
     fold_rows(job, tile, n, n_keys);
   }
-  walk_tiles(
-      a, walk_of_values(a.kv, n, n_keys), first_kv_head, n_kv_heads, n_rows, [&](int head, int first, const uint8_t* values, const TileAhead& ahead) {
+  walk_tiles(a, walk_of_values(a.kv, n, n_keys), first_kv_head, n_kv_heads,
+      [&](int head, int first, int n_slots, const uint8_t* values, const FewAhead& ahead) {
         turn_to(head);
-        add_tiles(values, n_slots(first), ahead, tile, n_blocks, tile.scores + first);
+        add_tiles(values, n_slots, ahead, tile, n_blocks, tile.scores + first);
       });
 }
 

@@ -70,13 +70,13 @@ class Memory {
   };
   std::vector<Missing> find_missing(const MemoryPlan& plan, std::vector<Placed>& now);
   void place_nodes(Stream& s, const std::vector<Missing>& missing);
+  size_t side_bytes() const;  // of one side of a layer
   Device& device_;
   const Decoder& lower_;
   const DType kv_dtype_;
   const TreeConfig& tree_;
   const bool is_tiled_;
   int n_slots_ = 0, query_position_ = 0, fast_query_position_ = 0;
-  size_t side_bytes() const;    // of one side of a layer
   Buffer storage_;              // [M][keys, values][n_slots, G, C], or whole tiles of them
   std::vector<Placed> placed_;  // what storage_ holds, by first slot
   Buffer pieces_;               // PlacedRows of every layer and side
