@@ -115,7 +115,7 @@ using MultiplyAdds = double (*)();
 
 inline MultiplyAdds peak_loop(const std::string& variant) {
 #if defined(__x86_64__) && defined(__GNUC__)
-  if (variant == "avx512" || variant == "avx512vnni") return multiply_adds_avx512;
+  if (variant == "avx512" || variant == "avx512vnni" || variant == "amx") return multiply_adds_avx512;
   if (variant == "avx2") return multiply_adds_avx2;
 #elif defined(__aarch64__)
   if (variant != "scalar") return multiply_adds_neon;
@@ -126,7 +126,7 @@ inline MultiplyAdds peak_loop(const std::string& variant) {
 // Null for variants whose gemm multiplies no bytes.
 inline MultiplyAdds byte_peak_loop(const std::string& variant) {
 #if defined(__x86_64__) && defined(__GNUC__)
-  if (variant == "avx512vnni") return byte_multiply_adds_avx512;
+  if (variant == "avx512vnni" || variant == "amx") return byte_multiply_adds_avx512;
 #elif BANYAN_HAS_NEON_PRODUCTS && defined(__GNUC__)
   if (variant == "neondot") return byte_multiply_adds_dot;
   if (variant == "neoni8mm") return byte_multiply_adds_i8mm;

@@ -16,6 +16,7 @@ struct Variant {
 
 constexpr Variant kVariants[] = {
     // best first; the last always runs
+    {"amx", kernels_amx, kAmx | kAvx512Bf16 | kAvx512Vnni | kAvx512 | kAvx2},
     {"avx512vnni", kernels_avx512vnni, kAvx512Vnni | kAvx512 | kAvx2},
     {"avx512", kernels_avx512, kAvx512 | kAvx2},
     {"avx2", kernels_avx2, kAvx2},

@@ -9,6 +9,7 @@
 namespace banyan {
 
 // Each defined by its kernels_<variant>.cc; null where this build's architecture has no such instructions.
+const Ops* kernels_amx();
 const Ops* kernels_avx512vnni();
 const Ops* kernels_avx512();
 const Ops* kernels_avx2();

@@ -10,6 +10,8 @@
 #if defined(__linux__)
 #include <sched.h>
 #include <sys/auxv.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #elif defined(__APPLE__)
 #include <sys/sysctl.h>
 #elif defined(_WIN32)
@@ -57,6 +59,21 @@ uint64_t saved_state() {
 
 constexpr bool bit(uint64_t word, int i) { return ((word >> i) & 1) != 0; }
 
+// Whether the system saves tile registers for this process. Linux wants to be asked, once, for all its threads; it refuses where a thread's stack for signals is too
+// small for them.
+bool may_use_tiles(uint64_t state) {
+#if defined(__linux__) && defined(__x86_64__)
+  constexpr uint64_t kTileState = uint64_t{3} << 17;
+  constexpr int kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  if ((state & kTileState) != kTileState) return false;
+  static const bool is_allowed = syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+  return is_allowed;
+#else
+  (void)state;
+  return false;
+#endif
+}
+
 }  // namespace
 
 uint32_t cpu_features() {
@@ -75,6 +92,7 @@ uint32_t cpu_features() {
     features |= kAvx512;  // F, DQ, BW, VL
     if (bit(seven_one.a, 5)) features |= kAvx512Bf16;
     if (bit(seven.c, 11)) features |= kAvx512Vnni;
+    if (bit(seven.d, 24) && bit(seven.d, 22) && may_use_tiles(state)) features |= kAmx;  // TILE, BF16
   }
   return features;
 }

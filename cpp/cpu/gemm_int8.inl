@@ -3,9 +3,10 @@
 // Few tokens go to gemm_int8_few.inl. Many tokens: a panel of weights is unpacked and transposed once, then meets all of them.
 // A variant brings Int8Format, Unit, Tile, Strip and what makes and multiplies them; kFewInt8TokensOf; and kBase, the variant whose ops it has otherwise.
 
-constexpr int kGroupTiles = 4;          // tiles of tokens that meet a strip while both are in the first-level cache
-constexpr int64_t kTaskTiles = 16;      // at least; each task unpacks its panel again
-constexpr int64_t kInt8Cols = 1 << 18;  // beyond it x of few tokens would not fit into the shared memory
+constexpr int kGroupTiles = 4;            // tiles of tokens that meet a strip while both are in the first-level cache
+constexpr int64_t kTaskTiles = 16;        // at least; each task unpacks its panel again
+constexpr int64_t kRoundBytes = 4 << 20;  // of x that many tokens share
+constexpr int64_t kInt8Cols = 1 << 18;    // beyond it x of few tokens would not fit into the shared memory
 
 template <DType kFormat>
 using MultiplyStrip = void (*)(const Tile<kFormat>*, const Strip&, int, float*, int64_t, int, const float*, bool, const Ahead&);
@@ -14,7 +15,7 @@ template <DType kFormat> constexpr MultiplyStrip<kFormat> kMultiplyStrips[kInt8T
     multiply_strip<kFormat, 3>, multiply_strip<kFormat, 4>, multiply_strip<kFormat, 5>, multiply_strip<kFormat, 6>};
 
 static_assert(kFewInt8Tokens * (kInt8Cols / 128) * sizeof(Unit<DType::kQ8_0>) <= Threads::kSharedBytes);
-static_assert(kInt8Cols / 32 * sizeof(Tile<DType::kQ6_K>) <= Threads::kSharedBytes);
+static_assert(kInt8Cols / 32 * sizeof(Tile<DType::kQ6_K>) <= kRoundBytes);
 
 struct Int8Job {
   const Stream& stream;
@@ -84,7 +85,7 @@ template <DType kFormat> void int8_panel_task(const Int8Job& job, int index, std
 template <DType kFormat> void gemm_int8_many(Stream& stream, const GemmArgs& args) {
   Threads& threads = *static_cast<Threads*>(stream.backend);
   const int64_t tile_bytes = args.w.cols / 32 * static_cast<int64_t>(sizeof(Tile<kFormat>));
-  const int64_t most_tokens = static_cast<int64_t>(Threads::kSharedBytes) / tile_bytes * kInt8Tokens;
+  const int64_t most_tokens = kRoundBytes / tile_bytes * kInt8Tokens;
   const int64_t n_rounds = ceil_div(args.n_tokens, most_tokens), tokens_per_round = round_up(ceil_div(args.n_tokens, n_rounds), kInt8Tokens);
   for (int64_t t = 0; t < args.n_tokens && !stream.cancelled(); t += tokens_per_round) {
     GemmArgs round = args;

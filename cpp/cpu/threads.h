@@ -18,8 +18,9 @@ class Threads {
   // Private memory of whoever runs a task, 64-byte aligned; its content does not survive the task. The largest user is the tile of attend
   // at kMaxHeadDim, which needs just under 1 MiB; pages that are never touched cost nothing.
   static constexpr size_t kScratchBytes = size_t{1} << 20;
-  // Memory that the phases of one run share (partial softmax states): 4 MiB is 16 key splits of 1 token with 128 heads of 510 dims.
-  static constexpr size_t kSharedBytes = size_t{4} << 20;
+  // Memory that the phases of one run share. Partial softmax states: 4 MiB is 16 key splits of 1 token with 128 heads of 510 dims. x of a gemm, in rounds of as many
+  // tokens as fit: 12 MiB is 256 tokens x 8192 in three terms of bf16.
+  static constexpr size_t kSharedBytes = size_t{12} << 20;
 
   // Tasks 0..n_tasks-1, each exactly once, in any order, concurrently.
   struct Phase {

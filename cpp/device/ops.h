@@ -44,9 +44,10 @@ struct NormArgs {
 // out[T, rows] (+)= x[T, cols] w[rows, cols]^T + bias. bias [rows] may be null; accumulate adds to what out holds (the residual stream).
 // With weights in a block format a backend may first round x to 8 bits per block of 32, as ggml does: d = max|x| / 127 in float32, at least 2^-126,
 // and q = x * (1 / d) to nearest even; it then multiplies d * q. So each x is off by at most d / 2 of its block, and an output by at most the sum over
-// the blocks of d / 2 * sum|w|. On the CPU whether x is rounded depends on w only, never on T: prefill and decode agree. The CUDA backend rounds nothing
-// for up to 16 tokens (32 with block formats) and with F32 weights; beyond that both operands have 16 bits, x bf16 with BF16 weights and else f16 behind
-// a power of two per token, and sums are float32 (cuda/gemm.cu). x that is not finite makes outputs of its token that are not.
+// the blocks of d / 2 * sum|w|. On the CPU whether x is rounded depends on w only, never on T: prefill and decode agree; but with tiles (gemm_tiles.inl), beyond
+// 48 tokens (Q5_K, Q6_K: 64), x and the weights of block formats are rounded to bf16 instead, which is nearer. The CUDA backend rounds nothing for up to 16 tokens
+// (32 with block formats) and with F32 weights; beyond that both operands have 16 bits, x bf16 with BF16 weights and else f16 behind a power of two per token, and
+// sums are float32 (cuda/gemm.cu). x that is not finite makes outputs of its token that are not.
 struct GemmArgs {
   float* out; const float* x; WeightView w; const float* bias; int n_tokens; bool accumulate;
   bool operator==(const GemmArgs&) const = default;

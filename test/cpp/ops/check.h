@@ -11,10 +11,15 @@
 #include <vector>
 
 #include "cpu/dispatch.h"
+#include "cpu/features.h"
 #include "cpu/threads.h"
 #include "device/device.h"
 #include "device/ops.h"
 #include "on_device.h"
+
+namespace banyan {
+const Ops* kernels_amx_emulated();
+}
 
 namespace banyan::test {
 
@@ -117,6 +122,7 @@ struct Run {
 };
 
 using Suite = void (*)(Run&);
+void gemm_suite(Run&);
 
 inline void report(const char* suite, const char* variant, const Tally& tally, double worst) {
   std::printf("%-10s %-10s %6d passed %4d failed   worst error / tolerance %.2f\n", suite, variant, tally.passed, tally.failed, worst);
@@ -128,10 +134,24 @@ inline void add(Tally& total, const Tally& tally) {
   total.failed += tally.failed;
 }
 
+// The variant amx without tile registers (kernels_amx_emulated.cc); null where the machine lacks its other instructions.
+inline const Ops* emulated_amx() {
+  constexpr uint32_t kNeeds = kAvx512Bf16 | kAvx512Vnni | kAvx512 | kAvx2;
+  if ((kNeeds & ~cpu_features()) != 0 || kernels_amx_emulated() == nullptr) return nullptr;
+  static const Ops ops = [] {
+    Ops all = *kernels_amx_emulated();
+    all.name = "amx (emulated)";
+    return all;
+  }();
+  return &ops;
+}
+
 // All CPU variants x 1, 2, 3 threads; a line per variant.
 inline Tally run_suite(const char* name, Suite suite) {
   Tally total;
-  for (const Ops* ops : variants_here()) {
+  std::vector<const Ops*> variants = variants_here();
+  if (suite == gemm_suite && emulated_amx() != nullptr) variants.push_back(emulated_amx());  // the only op over tiles
+  for (const Ops* ops : variants) {
     Tally variant;
     double worst = 0;
     for (int n_threads = 1; n_threads <= 3; ++n_threads) {
@@ -178,7 +198,6 @@ inline Tally run_suite_on_cuda(const char* name, Suite suite) {
 
 void embed_suite(Run&);
 void norm_suite(Run&);
-void gemm_suite(Run&);
 void rope_suite(Run&);
 void store_suite(Run&);
 void place_suite(Run&);

@@ -16,9 +16,9 @@
 namespace banyan::test {
 namespace {
 
-// What the operands are rounded to before they are multiplied: not at all; x to 8 bits per block of 32, which GemmArgs allows with block formats;
-// or, on the CUDA device, both to 16 bits (cuda/gemm.cu).
-enum class Rounding { kNone, kEightBits, kHalves };
+// What the operands are rounded to before they are multiplied: not at all; x to 8 bits per block of 32, which GemmArgs allows with block formats; both to bf16, which
+// tiles do with block formats (gemm_tiles.inl); or, on the CUDA device, both to 16 bits (cuda/gemm.cu).
+enum class Rounding { kNone, kEightBits, kBf16, kHalves };
 
 // The sums over the operands as they are, and over the rounded ones.
 struct Expected {
@@ -75,6 +75,9 @@ std::vector<float> rounded_to_16_bits(const std::vector<float>& x, DType dtype, 
   return rounded;
 }
 
+// As tiles take them: what is below 2^-126 is 0.
+double tile_element(float x) { return std::fabs(x) < std::numeric_limits<float>::min() ? 0.0 : nearest_bf16(x); }
+
 // Elements of block formats as halves.
 std::vector<double> weights_in_16_bits(const std::vector<double>& weights, DType dtype) {
   if (traits(dtype).block_size == 1) return weights;
@@ -123,12 +126,20 @@ Expected expect(const GemmCase& c, Rounding rounding, const std::vector<float>& 
   const std::vector<double> exact_sums = exact(x, weights);
   e.allowed_error = e.naive_error = largest_difference(naive(x, weights), exact_sums);
   if (rounding == Rounding::kNone) return e;
-  const bool is_8_bits = rounding == Rounding::kEightBits;
-  const std::vector<float> x_rounded = is_8_bits ? rounded_to_8_bits(x) : rounded_to_16_bits(x, c.dtype, c.cols);
-  const std::vector<double> w_rounded = is_8_bits ? weights : weights_in_16_bits(weights, c.dtype);
+  std::vector<float> x_rounded;
+  std::vector<double> w_rounded = weights;
+  if (rounding == Rounding::kEightBits) {
+    x_rounded = rounded_to_8_bits(x);
+  } else if (rounding == Rounding::kBf16) {
+    for (const float value : x) x_rounded.push_back(static_cast<float>(tile_element(value)));
+    for (double& weight : w_rounded) weight = tile_element(static_cast<float>(weight));
+  } else {
+    x_rounded = rounded_to_16_bits(x, c.dtype, c.cols);
+    w_rounded = weights_in_16_bits(weights, c.dtype);
+  }
   e.oracle_rounded = gemm<double>(before, x_rounded, w_rounded, bias, c.tokens, c.rows, c.cols, c.is_accumulated);
   const std::vector<float> naive_rounded =
-      is_8_bits ? naive(x_rounded, w_rounded) : gemm_in_steps(x_rounded, w_rounded, bias, c.tokens, n_naive, c.cols);
+      rounding != Rounding::kHalves ? naive(x_rounded, w_rounded) : gemm_in_steps(x_rounded, w_rounded, bias, c.tokens, n_naive, c.cols);
   e.allowed_error = std::max(e.naive_error, largest_difference(naive_rounded, exact_sums));
   e.naive_error_rounded = largest_difference(naive_rounded, exact(x_rounded, w_rounded));
   return e;
@@ -144,9 +155,14 @@ void check_case(Run& run, const Expected& e, const std::vector<float>& out, cons
                                                  std::to_string(to_x) + " and " + std::to_string(to_rounded));
 }
 
-// With more than 16 tokens (32 with block formats) the CUDA device rounds both operands to 16 bits, except for F32 weights and in exact mode.
+// Tiles take more than 48 tokens (Q5_K, Q6_K: 64). With more than 16 (32 with block formats) the CUDA device rounds both operands to 16 bits, except for F32 weights and in exact mode.
 Rounding rounding_of(const Run& run, const GemmCase& c) {
-  if (run.device == nullptr) return traits(c.dtype).block_size == 1 ? Rounding::kNone : Rounding::kEightBits;
+  if (run.device == nullptr) {
+    if (traits(c.dtype).block_size == 1) return Rounding::kNone;
+    return std::string(run.stream.ops->name).starts_with("amx") && c.tokens > (c.dtype == DType::kQ5_K || c.dtype == DType::kQ6_K ? 64 : 48)
+               ? Rounding::kBf16
+               : Rounding::kEightBits;
+  }
   const bool is_exact = std::string(run.stream.ops->name) == "cuda-exact" || c.dtype == DType::kF32;
   return is_exact || c.tokens <= (traits(c.dtype).block_size == 1 ? 16 : 32) ? Rounding::kNone : Rounding::kHalves;
 }

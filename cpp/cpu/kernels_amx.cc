@@ -1,0 +1,58 @@
+// AMX: Sapphire Rapids and later. The ops of avx512vnni, but gemm of many tokens multiplies tiles of bf16.
+#include "cpu/kernels.h"
+
+#if defined(__x86_64__) && defined(__GNUC__)
+
+#include <type_traits>
+
+#include <immintrin.h>
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16"))), apply_to = function)
+#else
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // as in kernels_avx512.cc
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")
+#endif
+
+#ifndef BANYAN_TILES  // a test brings its own
+#define BANYAN_TILES "cpu/tiles_amx.inl"
+#endif
+
+namespace banyan {
+namespace amx {
+namespace {
+constexpr auto kBase = kernels_avx512vnni;
+#include "cpu/vec_avx512.h"
+#include "cpu/vec_math.inl"
+#include "cpu/tasks.inl"
+#include "cpu/dequant.inl"
+#include "cpu/ahead.inl"
+#include BANYAN_TILES
+#include "cpu/gemm_tiles.inl"
+}  // namespace
+}  // namespace amx
+}  // namespace banyan
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+const banyan::Ops* banyan::kernels_amx() {
+  static const Ops ops = [] {
+    Ops all = *amx::kBase();
+    all.name = "amx";
+    all.gemm = amx::gemm_tiles;
+    return all;
+  }();
+  return &ops;
+}
+
+#else
+
+const banyan::Ops* banyan::kernels_amx() { return nullptr; }
+
+#endif
