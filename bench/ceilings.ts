@@ -10,15 +10,18 @@ export interface Ceilings {
   floats: number;
   /** Operations of bytes, 10^9 a second; undefined where the processor has no products of bytes. */
   bytes: number | undefined;
+  /** Operations of tiles of bf16 (AMX), 10^9 a second; undefined where the processor has none. */
+  tiles?: number | undefined;
   /** Reading, 10^9 bytes a second. */
   reading: number;
 }
 
 /** The line that the bench of the ops begins with. Throws if there is none. */
 export function parseCeilings(text: string): Ceilings {
-  const found = /peak ([\d.]+) GFLOP\/s, (?:([\d.]+) GOP\/s of bytes, )?([\d.]+) GB\/s/.exec(text);
+  const found = /peak ([\d.]+) GFLOP\/s, (?:([\d.]+) GOP\/s of bytes, )?(?:([\d.]+) GFLOP\/s of tiles, )?([\d.]+) GB\/s/.exec(text);
   if (found === null) throw new Error(`no peaks in what the bench of the ops printed: ${text.slice(0, 200)}`);
-  return { floats: Number(found[1]), bytes: found[2] === undefined ? undefined : Number(found[2]), reading: Number(found[3]) };
+  const [bytes, tiles] = [found[2], found[3]].map((each) => (each === undefined ? undefined : Number(each)));
+  return { floats: Number(found[1]), bytes, tiles, reading: Number(found[4]) };
 }
 
 /** Measures them, a second's work, once the bench is built. */

@@ -114,12 +114,14 @@ void measure_peaks(Machine& machine) {
   machine.peak_gflops = peak_of(loop);
   const MultiplyAdds byte_loop = byte_peak_loop(machine.stream.ops->name);
   if (byte_loop != nullptr) machine.peak_gops = peak_of(byte_loop);
+  const MultiplyAdds tile_loop = tile_peak_loop(machine.stream.ops->name);
   const std::vector<char> memory(2 * kRotationBytes, 1);
   const Reading reading{memory, 64 * n};
   const Threads::Phase read{reading.n_tasks, read_task, &reading};
   machine.peak_gbytes = 2e-9 * static_cast<double>(kRotationBytes) / measure([&](int) { machine.threads.run(&read, 1); }).best;
   std::printf("%s, %d threads: peak %.1f GFLOP/s, ", machine.stream.ops->name, n, machine.peak_gflops);
   if (machine.multiplies_bytes()) std::printf("%.1f GOP/s of bytes, ", machine.peak_gops);
+  if (tile_loop != nullptr) std::printf("%.1f GFLOP/s of tiles, ", peak_of(tile_loop));
   std::printf("%.1f GB/s\n", machine.peak_gbytes);
 }
 

@@ -1,6 +1,8 @@
 // peaks: loops that do nothing but what an op is bound by: multiply-adds of floats or bytes over registers, reading over memory.
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -55,6 +57,31 @@ __attribute__((target("avx512f,avx512vnni"))) inline double byte_multiply_adds_a
   for (int c = 1; c < kChains; ++c) sums[0] = _mm512_add_epi32(sums[0], sums[c]);
   peak_sink = static_cast<float>(_mm_cvtsi128_si32(_mm512_castsi512_si128(sums[0])) & 1);
   return 64.0 * kChains * kPeakRounds;
+}
+// Products of tiles of bf16: 16 x 16 x 32 each, four sums that do not wait for each other.
+namespace tiles {
+#include "cpu/tiles_amx.inl"
+}
+inline double tile_multiply_adds() {
+  const tiles::TileScope scope;
+  alignas(64) uint16_t ones[16 * 32];
+  for (uint16_t& one : ones) one = 0x3f80;
+  tiles::tile_load<4>(ones);
+  tiles::tile_load<5>(ones);
+  tiles::tile_zero<0>();
+  tiles::tile_zero<1>();
+  tiles::tile_zero<2>();
+  tiles::tile_zero<3>();
+  for (int i = 0; i < kPeakRounds; ++i) {
+    tiles::tile_multiply<0, 4, 5>();
+    tiles::tile_multiply<1, 4, 5>();
+    tiles::tile_multiply<2, 4, 5>();
+    tiles::tile_multiply<3, 4, 5>();
+  }
+  float sums[16 * 16];
+  tiles::tile_store<0>(sums);
+  peak_sink = sums[0];
+  return 4.0 * 16 * 16 * 32 * kPeakRounds;
 }
 #elif defined(__aarch64__)
 inline double multiply_adds_neon() {
@@ -135,9 +162,19 @@ inline MultiplyAdds byte_peak_loop(const std::string& variant) {
   return nullptr;
 }
 
+// Null for variants that have none.
+inline MultiplyAdds tile_peak_loop(const std::string& variant) {
+#if defined(__x86_64__) && defined(__GNUC__)
+  if (variant == "amx") return tile_multiply_adds;
+#endif
+  (void)variant;
+  return nullptr;
+}
+
 inline void multiply_adds_task(const void* context, int, std::byte*) noexcept { (*static_cast<const MultiplyAdds*>(context))(); }
 
-// Looking for a byte that is not there reads everything, with the widest loads the C library has for this machine.
+// Looking for a byte that is not there reads everything, with the widest loads the C library has for this machine. What lies 8 KiB ahead is asked for, as
+// the ops do: without that cores get less than the memory gives.
 struct Reading {
   const std::vector<char>& memory;
   int n_tasks;
@@ -146,8 +183,14 @@ struct Reading {
 inline void read_task(const void* context, int index, std::byte*) noexcept {
   const Reading& reading = *static_cast<const Reading*>(context);
   const size_t n_bytes = reading.memory.size() / static_cast<size_t>(reading.n_tasks);
-  const void* found = std::memchr(reading.memory.data() + static_cast<size_t>(index) * n_bytes, 0, n_bytes);
-  peak_sink = found != nullptr ? 1.0f : 0.0f;
+  const char* at = reading.memory.data() + static_cast<size_t>(index) * n_bytes;
+  constexpr size_t kPiece = 1024, kAhead = 8192;
+  bool is_found = false;
+  for (size_t i = 0; i < n_bytes; i += kPiece) {
+    for (size_t line = 0; line < kPiece; line += 64) BANYAN_PREFETCH(at + i + kAhead + line);
+    is_found |= std::memchr(at + i, 0, std::min(kPiece, n_bytes - i)) != nullptr;
+  }
+  peak_sink = is_found ? 1.0f : 0.0f;
 }
 
 }  // namespace banyan::bench

@@ -179,9 +179,16 @@ function markdown(): string {
     `Tokens per second, medians of ${min === max ? max : `${min} to ${max}`} processes (smallest-largest), ${device}, ${cpu}, commit ${commit}. ` +
     '`npm run bench:peers`. Above 1: Banyan is faster. Random weights in real shapes, the same files, ids and threads, the peer with flash attention. ' +
     'The ceilings were measured before each process of Banyan: products of bytes for prompts (F16: of floats), reading for decoding.';
+  const tiles = rows.flatMap(({ ceilings }) =>
+    ceilings.flatMap((each) => (each.tiles === undefined || each.bytes === undefined ? [] : [each.tiles / each.bytes])),
+  );
+  const aboutTiles =
+    tiles.length === 0
+      ? ''
+      : ` Prompts use tiles of bf16, of which the processor makes ${median(tiles).toFixed(1)} times as many: a share of these would be that much smaller.`;
   const folderName = folderFrom(flags.markdown, flags.svg);
   const image = folderName === null ? [] : [`![Tokens per second, Banyan / node-llama-cpp](${folderName}/peers.svg)`];
-  return [intro, ...image, markdownTable([['', 'Banyan', 'node-llama-cpp', 'ratio', 'Banyan, of the ceiling'], ...lines])].join('\n\n');
+  return [intro + aboutTiles, ...image, markdownTable([['', 'Banyan', 'node-llama-cpp', 'ratio', 'Banyan, of the ceiling'], ...lines])].join('\n\n');
 }
 
 const file = { bench: 'peers', commit, cpu, flags, measured };

@@ -98,8 +98,10 @@ template <DType kFormat> void unpack_panel(TilesScratch& s, const uint8_t* from,
   }
 }
 
-// A panel times one or two tiles of tokens, each with its sums: tiles 0 to 3 are sums, 4 and 5 weights, 6 and 7 tokens.
-template <int kTokenTiles> void multiply_panel(const TilesScratch& s, int n_steps, const std::byte* x, int64_t x_stride, float* sums, bool is_first) {
+// A panel times one or two tiles of tokens, each with its sums: tiles 0 to 3 are sums, 4 and 5 weights, 6 and 7 tokens. Of three terms of x and two of weights the
+// product of the last ones is left out: it is 2^-24 of that of the first. A sum of 32 products is added at once, so terms add no rounding worth a thought.
+template <DType kFormat, int kTokenTiles>
+void multiply_panel(const TilesScratch& s, int n_steps, const std::byte* x, int64_t x_stride, float* sums, bool is_first) {
   std::byte* at = reinterpret_cast<std::byte*>(sums);
   if (is_first) {
     tile_zero<0>();
@@ -116,16 +118,22 @@ template <int kTokenTiles> void multiply_panel(const TilesScratch& s, int n_step
       tile_load<3>(at + 3 * kTileBytes);
     }
   }
-  for (int step = 0; step < n_steps; ++step, x += kTileBytes) {
-    tile_load<4>(s.panel[0][0] + step * 64, kPanelStride);
-    tile_load<6>(x);
-    tile_multiply<0, 4, 6>();
-    tile_load<5>(s.panel[0][kSide] + step * 64, kPanelStride);
-    tile_multiply<1, 5, 6>();
-    if constexpr (kTokenTiles == 2) {
-      tile_load<7>(x + x_stride);
-      tile_multiply<2, 4, 7>();
-      tile_multiply<3, 5, 7>();
+  for (int step = 0; step < n_steps; ++step, x += Terms<kFormat>::kOfX * kTileBytes) {
+    BANYAN_UNROLL
+    for (int w = 0; w < Terms<kFormat>::kOfWeights; ++w) {
+      tile_load<4>(s.panel[w][0] + step * 64, kPanelStride);
+      tile_load<5>(s.panel[w][kSide] + step * 64, kPanelStride);
+      BANYAN_UNROLL
+      for (int term = 0; term < Terms<kFormat>::kOfX - w; ++term) {
+        tile_load<6>(x + term * kTileBytes);
+        tile_multiply<0, 4, 6>();
+        tile_multiply<1, 5, 6>();
+        if constexpr (kTokenTiles == 2) {
+          tile_load<7>(x + x_stride + term * kTileBytes);
+          tile_multiply<2, 4, 7>();
+          tile_multiply<3, 5, 7>();
+        }
+      }
     }
   }
   tile_store<0>(at);
@@ -133,36 +141,6 @@ template <int kTokenTiles> void multiply_panel(const TilesScratch& s, int n_step
   if constexpr (kTokenTiles == 2) {
     tile_store<2>(at + 2 * kTileBytes);
     tile_store<3>(at + 3 * kTileBytes);
-  }
-}
-
-// One tile of rows times one of tokens, at the accuracy of float32: tile 0 sums the products of first terms, 1 and 2 all others but those 2^-24 below the first;
-// 3 to 5 are the terms of x, 6 and 7 those of the weights.
-template <int kTermsOfWeights> void multiply_terms(TilesScratch& s, int n_steps, int row_tile, const std::byte* x, float* sums, bool is_first) {
-  tile_zero<0>();
-  tile_zero<1>();
-  tile_zero<2>();
-  for (int step = 0; step < n_steps; ++step, x += 3 * kTileBytes) {
-    tile_load<6>(s.panel[0][row_tile * kSide] + step * 64, kPanelStride);
-    tile_load<3>(x);
-    tile_multiply<0, 6, 3>();
-    tile_load<4>(x + kTileBytes);
-    tile_multiply<1, 6, 4>();
-    tile_load<5>(x + 2 * kTileBytes);
-    tile_multiply<2, 6, 5>();
-    if constexpr (kTermsOfWeights == 2) {
-      tile_load<7>(s.panel[1][row_tile * kSide] + step * 64, kPanelStride);
-      tile_multiply<1, 7, 3>();
-      tile_multiply<2, 7, 4>();
-    }
-  }
-  tile_store<0>(s.tile[0]);
-  tile_store<1>(s.tile[1]);
-  tile_store<2>(s.tile[2]);
-  BANYAN_UNROLL
-  for (int r = 0; r < kSide; ++r) {
-    const Vec sum = add(load(s.tile[0][r]), add(load(s.tile[1][r]), load(s.tile[2][r])));
-    store(sums + r * kSide, is_first ? sum : add(load(sums + r * kSide), sum));
   }
 }
 
@@ -210,15 +188,7 @@ template <DType kFormat> void tiles_task(const TilesJob& job, int index, std::by
       for (int64_t tile = 0; tile < n_tiles; tile += 2, x += 2 * x_stride) {
         const bool is_pair = tile + 1 < n_tiles;
         ahead.ask<static_cast<int>(row_bytes(kFormat, kPieceElements))>(static_cast<int>(tile / 2));
-        if constexpr (kTermsOfX == 1) {
-          (is_pair ? multiply_panel<2> : multiply_panel<1>)(s, n_steps, x, x_stride, s.sums[panel][tile][0][0], k == 0);
-        } else {
-          for (int i = 0; i < (is_pair ? 2 : 1); ++i) {
-            for (int row_tile = 0; row_tile * kSide < n_rows; ++row_tile) {
-              multiply_terms<Terms<kFormat>::kOfWeights>(s, n_steps, row_tile, x + i * x_stride, s.sums[panel][tile + i][row_tile][0], k == 0);
-            }
-          }
-        }
+        (is_pair ? multiply_panel<kFormat, 2> : multiply_panel<kFormat, 1>)(s, n_steps, x, x_stride, s.sums[panel][tile][0][0], k == 0);
       }
     }
   }

@@ -11,6 +11,11 @@ describe('parseCeilings', () => {
     expect(promptCeiling(ceilings, 'Q4_K_M')).toBe(2178.1);
     expect(promptCeiling(ceilings, 'F16')).toBe(541.3);
   });
+  test('tiles are a ceiling of their own', () => {
+    const ceilings = parseCeilings('amx, 2 threads: peak 459.0 GFLOP/s, 1738.8 GOP/s of bytes, 14000.5 GFLOP/s of tiles, 24.3 GB/s\n');
+    expect(ceilings).toEqual({ floats: 459, bytes: 1738.8, tiles: 14000.5, reading: 24.3 });
+    expect(promptCeiling(ceilings, 'Q8_0')).toBe(1738.8);
+  });
   test('a processor without products of bytes is held against floats', () => {
     const ceilings = parseCeilings('avx2, 1 threads: peak 61.0 GFLOP/s, 12.0 GB/s');
     expect(ceilings.bytes).toBeUndefined();

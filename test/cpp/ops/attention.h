@@ -14,7 +14,7 @@ enum class Rounding { kNone, kHalf, kTwoHalves, kInts };
 inline Rounding rounding_of(const Run& run, DType keys) {
   const std::string name = run.stream.ops->name;
   if (run.device != nullptr && name == "cuda" && keys != DType::kF32) return Rounding::kHalf;
-  return name == "avx512vnni" && keys == DType::kQ8_0 ? Rounding::kInts : Rounding::kNone;
+  return (name == "avx512vnni" || name == "amx") && keys == DType::kQ8_0 ? Rounding::kInts : Rounding::kNone;
 }
 
 inline float rounded_to_half(float x) { return static_cast<float>(half_value(nearest_half(x))); }
