@@ -13,14 +13,14 @@ constexpr int kPieceElements = kPieceSteps * kStep;
 constexpr int kPanelTiles = 2;  // tiles of rows that meet two of tokens: 4 products for 4 loads
 constexpr int kPanelRows = kPanelTiles * kSide;
 constexpr int kPanelStride = kPieceElements * 2 + 64;  // bytes of a row: a power of two apart, rows would fight for the same cache sets
-constexpr int kTaskPanels = 8;                         // panels that meet a piece of x while the second-level cache holds it
-constexpr int kTaskRows = kTaskPanels * kPanelRows;
-constexpr int kTaskTokenTiles = 32;
+// Of a task, at most: panels that meet a piece of x while the second-level cache holds it, and the tiles of 512 tokens.
+constexpr int64_t kTaskPanels = 8, kTaskTiles = 32;
 
 // With fewer tokens unpacking takes longer than the products save (measured: where both take as long).
-template <DType kFormat> constexpr int kTilesTokens = traits(kFormat).block_size == 1                      ? 17
-                                                      : kFormat == DType::kQ5_K || kFormat == DType::kQ6_K ? 65
-                                                                                                           : 49;
+constexpr int least_tokens(DType format) {
+  if (traits(format).block_size == 1) return 17;
+  return format == DType::kQ5_K || format == DType::kQ6_K ? 65 : 49;
+}
 
 template <DType kFormat> struct Terms {
   static constexpr bool kIsPlain = traits(kFormat).block_size == 1;
@@ -29,8 +29,8 @@ template <DType kFormat> struct Terms {
 };
 
 struct TilesScratch {
-  alignas(64) std::byte panel[2][kPanelRows][kPanelStride];                         // by term
-  alignas(64) float sums[kTaskPanels][kTaskTokenTiles][kPanelTiles][kSide][kSide];  // [rows, tokens]
+  alignas(64) std::byte panel[2][kPanelRows][kPanelStride];                    // by term
+  alignas(64) float sums[kTaskPanels][kTaskTiles][kPanelTiles][kSide][kSide];  // [rows, tokens]
   alignas(64) float tile[3][kSide][kSide];
 };
 static_assert(sizeof(TilesScratch) <= Threads::kScratchBytes);
@@ -39,7 +39,19 @@ struct TilesJob {
   const Stream& stream;
   const GemmArgs& args;  // of this round's tokens
   std::byte* x;          // [tiles of tokens, steps, terms] tiles, memory that the phases share
-  int64_t n_steps, n_tiles, n_row_tasks, tiles_per_task;
+  int64_t n_steps, n_tiles, n_panels;
+  int64_t panels_per_task, tiles_per_task;
+
+  int64_t n_row_tasks() const { return ceil_div(n_panels, panels_per_task); }
+  int64_t n_tasks() const { return n_row_tasks() * ceil_div(n_tiles, tiles_per_task); }
+
+  // Until there are so many tasks: panels first, since all tokens of a task share what it unpacks.
+  void cut(int64_t wanted) {
+    panels_per_task = kTaskPanels;
+    tiles_per_task = kTaskTiles;
+    while (n_tasks() < wanted && panels_per_task > 1) panels_per_task /= 2;
+    while (n_tasks() < wanted && tiles_per_task > 8) tiles_per_task /= 2;
+  }
 };
 
 BANYAN_INLINE __m256i to_bf16(Vec x) { return reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)); }
@@ -165,9 +177,11 @@ template <DType kFormat> void tiles_task(const TilesJob& job, int index, std::by
   const GemmArgs& a = job.args;
   TilesScratch& s = *reinterpret_cast<TilesScratch*>(scratch);
   const auto row_stride = static_cast<int64_t>(row_bytes(kFormat, a.w.cols));
-  const int64_t first_row = index % job.n_row_tasks * kTaskRows, n_task_rows = std::min<int64_t>(kTaskRows, a.w.rows - first_row);
-  const int64_t first_tile = index / job.n_row_tasks * job.tiles_per_task, n_tiles = std::min(job.tiles_per_task, job.n_tiles - first_tile);
-  const int64_t n_panels = ceil_div(n_task_rows, kPanelRows), x_stride = job.n_steps * kTermsOfX * kTileBytes;
+  const int64_t n_row_tasks = job.n_row_tasks(), first_panel = index % n_row_tasks * job.panels_per_task;
+  const int64_t n_panels = std::min(job.panels_per_task, job.n_panels - first_panel);
+  const int64_t first_row = first_panel * kPanelRows, n_task_rows = std::min(n_panels * kPanelRows, a.w.rows - first_row);
+  const int64_t first_tile = index / n_row_tasks * job.tiles_per_task, n_tiles = std::min(job.tiles_per_task, job.n_tiles - first_tile);
+  const int64_t x_stride = job.n_steps * kTermsOfX * kTileBytes;
   const uint8_t* from = static_cast<const uint8_t*>(a.w.data) + first_row * row_stride;
   for (int64_t k = 0; k < a.w.cols; k += kPieceElements) {
     const int64_t n_k = std::min<int64_t>(kPieceElements, a.w.cols - k);
@@ -215,11 +229,10 @@ template <DType kFormat> void gemm_tiles_of(Stream& stream, const GemmArgs& args
     round.x += t * args.w.cols;
     round.out += t * args.w.rows;
     round.n_tokens = static_cast<int>(std::min<int64_t>(tokens_per_round, args.n_tokens - t));
-    TilesJob job{stream, round, threads.shared(), n_steps, ceil_div(round.n_tokens, kSide), ceil_div(args.w.rows, kTaskRows), 0};
-    const int64_t wanted = ceil_div(4 * threads.n_threads(), job.n_row_tasks);
-    job.tiles_per_task = std::min<int64_t>(kTaskTokenTiles, std::max<int64_t>(8, ceil_div(job.n_tiles, wanted)));
-    const Threads::Phase phases[] = {phase<TilesJob, tiles_pack_task<kTermsOfX>>(job, job.n_tiles),
-        phase<TilesJob, tiles_task<kFormat>>(job, job.n_row_tasks * ceil_div(job.n_tiles, job.tiles_per_task))};
+    TilesJob job{stream, round, threads.shared(), n_steps, ceil_div(round.n_tokens, kSide), ceil_div(args.w.rows, kPanelRows), 0, 0};
+    job.cut(4 * threads.n_threads());
+    const Threads::Phase phases[] = {
+        phase<TilesJob, tiles_pack_task<kTermsOfX>>(job, job.n_tiles), phase<TilesJob, tiles_task<kFormat>>(job, job.n_tasks())};
     threads.run(phases, 2);
   }
 }
@@ -229,7 +242,7 @@ static_assert(2 * (kTilesCols / kStep) * 3 * kTileBytes <= static_cast<int64_t>(
 
 // False: too few tokens.
 template <DType kFormat> bool try_tiles(Stream& stream, const GemmArgs& args) {
-  if (args.n_tokens < kTilesTokens<kFormat>) return false;
+  if (args.n_tokens < least_tokens(kFormat)) return false;
   gemm_tiles_of<kFormat>(stream, args);
   return true;
 }
