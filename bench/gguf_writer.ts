@@ -1,5 +1,7 @@
 /** gguf_writer: GGUF files (version 3) of real shapes with random weights, for benchmarks: any size, no network, the same bytes every time. */
-import { closeSync, openSync, writeSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs';
+
 import { randomFrom } from '../lib/cli/eval/random.js';
 
 export type TensorType = 'F32' | 'F16' | 'BF16' | 'Q4_0' | 'Q8_0' | 'Q4_K' | 'Q6_K';
@@ -278,7 +280,15 @@ export function writeTensors(path: string, nKeys: number, keys: Buffer, tensors:
   }
 }
 
-/** Writes the file; returns its size in bytes. */
+/** Linux: takes a file out of the system's cache. Elsewhere nothing. */
+function dropFromCache(path: string): void {
+  const descriptor = openSync(path, 'r+');
+  fsyncSync(descriptor); // what is not yet on the disk would stay
+  closeSync(descriptor);
+  spawnSync('dd', [`if=${path}`, 'iflag=nocache', 'count=0'], { stdio: 'ignore' });
+}
+
+/** Writes the file; returns its size in bytes. It is then read as after a start of the system: what was written lies in small pages in the system's cache. */
 export function writeGguf(path: string, shape: LlamaShape, file: FileType, seed = 1): number {
   const random = randomFrom(seed);
   const keys = new Bytes();
@@ -299,5 +309,7 @@ export function writeGguf(path: string, shape: LlamaShape, file: FileType, seed 
     };
     return { name, dims: rows === 1 ? [cols] : [cols, rows], type, pieces };
   });
-  return writeTensors(path, nKeys, keys.all(), tensors);
+  const size = writeTensors(path, nKeys, keys.all(), tensors);
+  dropFromCache(path);
+  return size;
 }

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/huge_pages.h"
 
 #ifdef _WIN32
 #ifndef NOMINMAX
@@ -113,6 +114,7 @@ std::span<const std::byte> map(const std::string& path) {
   const size_t n_bytes = static_cast<size_t>(status.st_size);
   void* data = mmap(nullptr, n_bytes, PROT_READ, MAP_PRIVATE, file.value, 0);
   if (data == MAP_FAILED) fail_with(path, errno);
+  prefer_huge_pages(data, n_bytes);
 #ifdef __SANITIZE_ADDRESS__
   __asan_poison_memory_region(static_cast<std::byte*>(data) + n_bytes, page_tail(n_bytes));
 #endif
