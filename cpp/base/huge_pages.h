@@ -6,8 +6,9 @@
 
 namespace banyan {
 
-// Asks for the whole huge pages inside [memory, memory + n_bytes), before they are first written, or read where they are a mapped file: of what the system does not hold
-// yet. Memory too small for it to matter is left alone, and what lies around them, so that nothing grows. A wish: nothing tells whether it came true.
+// Asks for the whole huge pages inside [memory, memory + n_bytes), before they are first written; or, where they are a mapped file, before the system reads it:
+// what it holds already stays as it is. Memory too small for it to matter is left alone, and what lies around them, so that nothing grows. A wish: nothing tells
+// whether it came true.
 void prefer_huge_pages(void* memory, size_t n_bytes) noexcept;
 
 }  // namespace banyan

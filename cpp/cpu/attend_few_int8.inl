@@ -235,7 +235,8 @@ template <int kRows> BANYAN_INLINE void add_block(const Weights<kRows>& weights,
   for (int row = 0; row < kRows; ++row) add_sums(sums[row], row_of(weights.scales, row), o + row * head_dim);
 }
 
-// o[row] += the weights p[row, 0 .. 32) times the values; of values that are not there, weights are 0 as their scores were. The weights of all blocks first: making them is a long chain, and several hide each other's waiting.
+// o[row] += the weights p[row, 0 .. 32) times the values; of values that are not there, weights are 0 as their scores were. The weights of all blocks first:
+// making them is a long chain, and several hide each other's waiting.
 inline void add_int8(const WholeRows& values, const FewAhead& ahead, const float* p, int n_rows, int head_dim, float* o) {
   const int n_blocks = head_dim / 32;
   in_groups(n_rows, [&](int row, auto n) {

@@ -59,8 +59,8 @@ uint64_t saved_state() {
 
 constexpr bool bit(uint64_t word, int i) { return ((word >> i) & 1) != 0; }
 
-// Whether the system saves tile registers for this process. Linux wants to be asked, once, for all its threads; it refuses where a thread's stack for signals is too
-// small for them.
+// Whether the system saves tile registers for this process. Linux wants to be asked, once, for all its threads; it refuses where a thread's stack for signals
+// is too small for them.
 bool may_use_tiles(uint64_t state) {
 #if defined(__linux__) && defined(__x86_64__)
   constexpr uint64_t kTileState = uint64_t{3} << 17;

@@ -43,6 +43,7 @@ inline std::vector<GemmCase> gemm_cases() {
     cases.push_back({dtype, 1, 300, 2048, false, false, 0});
     cases.push_back({dtype, 5, 100, 1536, false, true, 2});
     cases.push_back({dtype, 200, 200, 1024, true, false, 1});
+    if (dtype == DType::kF16) cases.push_back({dtype, 97, 5, 20480, false, true, 1});  // in tiles, x in rounds
     if (is_plain) {  // of few tokens: rows in pieces, tiles of rows with some left over, two groups of tokens
       cases.push_back({dtype, 4, 135, 2300, true, false, 1});
       cases.push_back({dtype, 8, 67, 2049, false, true, 2});

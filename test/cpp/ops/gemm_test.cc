@@ -155,7 +155,8 @@ void check_case(Run& run, const Expected& e, const std::vector<float>& out, cons
                                                  std::to_string(to_x) + " and " + std::to_string(to_rounded));
 }
 
-// Tiles take more than 48 tokens (Q5_K, Q6_K: 64). With more than 16 (32 with block formats) the CUDA device rounds both operands to 16 bits, except for F32 weights and in exact mode.
+// Tiles take more than 48 tokens (Q5_K, Q6_K: 64). With more than 16 (32 with block formats) the CUDA device rounds both operands to 16 bits, except for F32
+// weights and in exact mode.
 Rounding rounding_of(const Run& run, const GemmCase& c) {
   if (run.device == nullptr) {
     if (traits(c.dtype).block_size == 1) return Rounding::kNone;
