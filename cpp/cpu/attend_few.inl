@@ -17,6 +17,11 @@ struct FewRows {
   const uint8_t* first;
   size_t stride;  // bytes
   int n;
+  // Asks for row i, which has n_bytes. Into the second-level cache: the first holds the states of all heads too.
+  BANYAN_INLINE void ask(int i, size_t n_bytes) const {
+    const uint8_t* row = first + static_cast<size_t>(i) * stride;
+    for (size_t at = 0; at < n_bytes; at += 64) BANYAN_PREFETCH(row + at);
+  }
 };
 
 template <DType kFormat> FewRows rows_of(const KvView& kv, const void* side, int kv_head, int64_t n, int n_keys) {
@@ -36,8 +41,10 @@ template <DType kFormat> BANYAN_INLINE Vec load_at(const uint8_t* row, int at) {
   }
 }
 
-// scores[row, i] = q[row] . keys[i], whole vectors of keys; what lies beyond the last key is some number.
-template <DType kFormat, int kRows> void score_rows(const FewRows& keys, const float* q, int head_dim, float* scores) {
+// scores[row, i] = q[row] . keys[i], whole vectors of keys; what lies beyond the last key is some number. n_asked bytes of each row of the next block are asked
+// for a row at a time, between the work: a burst fills the buffers that everything not in the first-level cache waits for, and both stand still.
+template <DType kFormat, int kRows>
+void score_rows(const FewRows& keys, const FewRows& next, size_t n_asked, const float* q, int head_dim, float* scores) {
   for (int i = 0; i < keys.n; i += kLanes) {
     Vec products[kRows][kLanes / kKeysAtOnce];  // sums across some of the lanes
     for (int j = 0; j < kLanes; j += kKeysAtOnce) {
@@ -45,6 +52,7 @@ template <DType kFormat, int kRows> void score_rows(const FewRows& keys, const f
       Vec sums[kRows][kKeysAtOnce];
       BANYAN_UNROLL
       for (int k = 0; k < kKeysAtOnce; ++k) {
+        next.ask(i + j + k, n_asked);
         at[k] = keys.first + static_cast<size_t>(std::min(i + j + k, keys.n - 1)) * keys.stride;
         BANYAN_UNROLL
         for (int row = 0; row < kRows; ++row) sums[row][k] = zero();
@@ -70,7 +78,7 @@ template <DType kFormat, int kRows> void score_rows(const FewRows& keys, const f
 
 // o[row, c ..] += the weights p[row] times kVectors vectors of the values.
 template <DType kFormat, int kRows, int kVectors>
-BANYAN_INLINE void add_vectors(const FewRows& values, const float* p, int c, int head_dim, float* o) {
+BANYAN_INLINE void add_vectors(const FewRows& values, const FewRows& next, size_t n_asked, const float* p, int c, int head_dim, float* o) {
   Vec sums[kRows][kVectors];
   BANYAN_UNROLL
   for (int row = 0; row < kRows; ++row) {
@@ -79,6 +87,7 @@ BANYAN_INLINE void add_vectors(const FewRows& values, const float* p, int c, int
   }
   const uint8_t* at = values.first;
   for (int i = 0; i < values.n; ++i, at += values.stride) {
+    next.ask(i, n_asked);
     Vec value[kVectors];
     BANYAN_UNROLL
     for (int v = 0; v < kVectors; ++v) value[v] = load_at<kFormat>(at, c + v * kLanes);
@@ -96,12 +105,13 @@ BANYAN_INLINE void add_vectors(const FewRows& values, const float* p, int c, int
   }
 }
 
-template <DType kFormat, int kRows> void add_values(const FewRows& values, const float* p, int head_dim, float* o) {
+template <DType kFormat, int kRows>
+void add_values(const FewRows& values, const FewRows& next, size_t n_asked, const float* p, int head_dim, float* o) {
   int c = 0;
-  for (; c + kVectorsAtOnce * kLanes <= head_dim; c += kVectorsAtOnce * kLanes) {
-    add_vectors<kFormat, kRows, kVectorsAtOnce>(values, p, c, head_dim, o);
+  for (; c + kVectorsAtOnce * kLanes <= head_dim; c += kVectorsAtOnce * kLanes, n_asked = 0) {
+    add_vectors<kFormat, kRows, kVectorsAtOnce>(values, next, n_asked, p, c, head_dim, o);
   }
-  for (; c < head_dim; c += kLanes) add_vectors<kFormat, kRows, 1>(values, p, c, head_dim, o);
+  for (; c < head_dim; c += kLanes, n_asked = 0) add_vectors<kFormat, kRows, 1>(values, next, n_asked, p, c, head_dim, o);
 }
 
 // Calls a template of a number of rows with 4, 4, ... and what is left.
@@ -146,43 +156,14 @@ struct FewWalk {
 inline FewWalk walk_of_keys(const KvView& kv, int64_t n, int n_keys) { return {kv.k, kv.v, n, n, n_keys}; }
 inline FewWalk walk_of_values(const KvView& kv, int64_t n, int n_keys) { return {kv.v, kv.k, n, n + n_keys, n_keys}; }
 
-// What is read after a block, or a head's share of it: rows that lie apart, or one that holds all.
-struct FewAhead {
-  const uint8_t* first;
-  size_t stride, row_bytes;
-  int n_rows;
-  // Asks for part `index` of n. In parts between the work: where too many lines are on their way, a processor waits.
-  BANYAN_INLINE void ask(int index, int n) const {
-    if (n_rows == 1) return ask_for(first, part_of(row_bytes, index, n), part_of(row_bytes, index + 1, n));
-    for (int j = n_rows * index / n; j < n_rows * (index + 1) / n; ++j) ask_for(first + static_cast<size_t>(j) * stride, 0, row_bytes);
-  }
-
- private:
-  static size_t part_of(size_t n_bytes, int index, int n) { return n_bytes * static_cast<size_t>(index) / static_cast<size_t>(n) / 64 * 64; }
-  static void ask_for(const uint8_t* at, size_t begin, size_t end) {
-    for (size_t i = begin; i < end; i += 64) BANYAN_PREFETCH_NEAR(at + i);
-  }
-};
-
-// Calls for blocks that the first-level cache holds for all heads, head by head, and says what of the next block to ask for meanwhile: all of it in the
-// order it lies in.
-template <DType kFormat, int kBlock, class Call>
-void walk_blocks(const KvView& kv, const FewWalk& walk, const FewHeads& heads, int head_dim, Call call) {
-  const bool is_joint = kv.head_stride == head_dim;  // a token's heads lie together
-  const int n_parts = is_joint ? heads.n_kv_heads : 1;
-  const size_t row = row_bytes(kFormat, n_parts * int64_t{head_dim});
+// Calls for blocks that the first-level cache holds for all heads, head by head, with the rows of the head in the next block.
+template <DType kFormat, int kBlock, class Call> void walk_blocks(const KvView& kv, const FewWalk& walk, const FewHeads& heads, Call call) {
   for (int i = 0; i < walk.n_keys; i += kBlock) {
     const bool is_last = i + kBlock >= walk.n_keys;
     for (int head = 0; head < heads.n_kv_heads; ++head) {
-      const int part = is_joint ? head : 0;
-      const FewRows next = rows_of<kFormat>(
-          kv, is_last ? walk.next_side : walk.side, heads.first_kv_head + head - part, is_last ? walk.next_n : walk.n + i + kBlock, kBlock);
-      const int first_row = part * kBlock / n_parts;
-      const FewAhead ahead = next.stride == row ? FewAhead{next.first + static_cast<size_t>(part) * (kBlock * row / static_cast<size_t>(n_parts)), 0,
-                                                      kBlock * row / static_cast<size_t>(n_parts), 1}
-                                                : FewAhead{next.first + static_cast<size_t>(first_row) * next.stride, next.stride, row,
-                                                      (part + 1) * kBlock / n_parts - first_row};
-      call(head, i, rows_of<kFormat>(kv, walk.side, heads.first_kv_head + head, walk.n + i, std::min(kBlock, walk.n_keys - i)), ahead);
+      const int kv_head = heads.first_kv_head + head;
+      const FewRows rows = rows_of<kFormat>(kv, walk.side, kv_head, walk.n + i, std::min(kBlock, walk.n_keys - i));
+      call(head, i, rows, rows_of<kFormat>(kv, is_last ? walk.next_side : walk.side, kv_head, is_last ? walk.next_n : walk.n + i + kBlock, kBlock));
     }
   }
 }
@@ -190,26 +171,26 @@ void walk_blocks(const KvView& kv, const FewWalk& walk, const FewHeads& heads, i
 // Folds keys [n, n + n_keys), one tile at most, into the states of all heads.
 template <DType kFormat> void fold_few_as(const AttendJob& job, QueryTile& tile, const FewHeads& heads, int64_t n, int n_keys) {
   const AttendArgs& a = job.args;
-  walk_blocks<kFormat, kFewBlock>(
-      a.kv, walk_of_keys(a.kv, n, n_keys), heads, a.head_dim, [&](int head, int first, const FewRows& keys, const FewAhead& ahead) {
-        heads.turn_to(a, tile, head);
-        ahead.ask(0, 1);
-        in_groups(tile.n_rows(), [&](int row, auto n_rows) {
-          score_rows<kFormat, decltype(n_rows)::value>(keys, tile.q + row * a.head_dim, a.head_dim, tile.scores + row * kKeyTile + first);
-        });
-      });
+  const size_t n_bytes = row_bytes(kFormat, a.head_dim);
+  const auto n_asked = [n_bytes](int row) { return row == 0 ? n_bytes : 0; };  // once
+  walk_blocks<kFormat, kFewBlock>(a.kv, walk_of_keys(a.kv, n, n_keys), heads, [&](int head, int first, const FewRows& keys, const FewRows& next) {
+    heads.turn_to(a, tile, head);
+    in_groups(tile.n_rows(), [&](int row, auto n_rows) {
+      score_rows<kFormat, decltype(n_rows)::value>(
+          keys, next, n_asked(row), tile.q + row * a.head_dim, a.head_dim, tile.scores + row * kKeyTile + first);
+    });
+  });
   for (int head = 0; head < heads.n_kv_heads; ++head) {
     heads.turn_to(a, tile, head);
     fold_rows(job, tile, n, n_keys);
   }
-  walk_blocks<kFormat, kFewBlock>(
-      a.kv, walk_of_values(a.kv, n, n_keys), heads, a.head_dim, [&](int head, int first, const FewRows& values, const FewAhead& ahead) {
-        heads.turn_to(a, tile, head);
-        ahead.ask(0, 1);
-        in_groups(tile.n_rows(), [&](int row, auto n_rows) {
-          add_values<kFormat, decltype(n_rows)::value>(values, tile.scores + row * kKeyTile + first, a.head_dim, tile.o + row * a.head_dim);
-        });
-      });
+  walk_blocks<kFormat, kFewBlock>(a.kv, walk_of_values(a.kv, n, n_keys), heads, [&](int head, int first, const FewRows& values, const FewRows& next) {
+    heads.turn_to(a, tile, head);
+    in_groups(tile.n_rows(), [&](int row, auto n_rows) {
+      add_values<kFormat, decltype(n_rows)::value>(
+          values, next, n_asked(row), tile.scores + row * kKeyTile + first, a.head_dim, tile.o + row * a.head_dim);
+    });
+  });
 }
 
 // How the rows of few queries meet their keys: in floats, or (attend_few_int8.inl) in integers.

@@ -127,6 +127,40 @@ template <int kRows> BANYAN_INLINE void score_block(const KeyColumns& keys, cons
   }
 }
 
+// A head's share of what is read after a block: rows that lie apart, or one that holds all.
+struct FewAhead {
+  const uint8_t* first;
+  size_t stride, row_bytes;
+  int n_rows;
+  // Where the heads of a token lie together, the heads ask for the next block in the order it lies in: a row of one head takes 68 bytes, and lines asked for
+  // out of order come slower.
+  FewAhead(const KvView& kv, const FewHeads& heads, int head, const FewRows& next, int head_dim) {
+    const size_t head_bytes = banyan::row_bytes(DType::kQ8_0, head_dim);
+    const bool is_joint = kv.head_stride == head_dim;
+    const int n_parts = is_joint ? heads.n_kv_heads : 1, part = is_joint ? head : 0, first_row = part * kInt8Keys / n_parts;
+    const uint8_t* block = next.first - static_cast<size_t>(part) * head_bytes;
+    row_bytes = static_cast<size_t>(n_parts) * head_bytes;
+    stride = next.stride;
+    n_rows = (part + 1) * kInt8Keys / n_parts - first_row;
+    first = block + static_cast<size_t>(first_row) * stride;
+    if (stride != row_bytes) return;
+    first = block + static_cast<size_t>(part) * (kInt8Keys * head_bytes);
+    row_bytes = kInt8Keys * head_bytes;
+    n_rows = 1;
+  }
+  // Asks for part `index` of n. In parts between the work: where too many lines are on their way, a processor waits.
+  BANYAN_INLINE void ask(int index, int n) const {
+    if (n_rows == 1) return ask_for(first, part_of(row_bytes, index, n), part_of(row_bytes, index + 1, n));
+    for (int j = n_rows * index / n; j < n_rows * (index + 1) / n; ++j) ask_for(first + static_cast<size_t>(j) * stride, 0, row_bytes);
+  }
+
+ private:
+  static size_t part_of(size_t n_bytes, int index, int n) { return n_bytes * static_cast<size_t>(index) / static_cast<size_t>(n) / 64 * 64; }
+  static void ask_for(const uint8_t* at, size_t begin, size_t end) {
+    for (size_t i = begin; i < end; i += 64) BANYAN_PREFETCH_NEAR(at + i);
+  }
+};
+
 // scores[row, i] = q[row] . keys[i]; 0 of keys that are not there.
 inline void score_int8(const WholeRows& keys, const FewAhead& ahead, const QueryBlock* q, int n_rows, int n_blocks, float* scores) {
   for (int row = 0; row < n_rows; ++row) {
@@ -264,19 +298,20 @@ struct FewInt8 {
     const AttendArgs& a = job.args;
     CopiedRows copied;
     walk_blocks<DType::kQ8_0, kInt8Keys>(
-        a.kv, walk_of_keys(a.kv, n, n_keys), heads, a.head_dim, [&](int head, int first, const FewRows& keys, const FewAhead& ahead) {
+        a.kv, walk_of_keys(a.kv, n, n_keys), heads, [&](int head, int first, const FewRows& keys, const FewRows& next) {
           heads.turn_to(a, tile, head);
-          score_int8(whole(keys, a.head_dim, copied), ahead, reinterpret_cast<const QueryBlock*>(tile.q), tile.n_rows(), a.head_dim / 32,
-              tile.scores + first);
+          score_int8(whole(keys, a.head_dim, copied), FewAhead(a.kv, heads, head, next, a.head_dim), reinterpret_cast<const QueryBlock*>(tile.q),
+              tile.n_rows(), a.head_dim / 32, tile.scores + first);
         });
     for (int head = 0; head < heads.n_kv_heads; ++head) {
       heads.turn_to(a, tile, head);
       fold_rows(job, tile, n, n_keys);
     }
     walk_blocks<DType::kQ8_0, kInt8Keys>(
-        a.kv, walk_of_values(a.kv, n, n_keys), heads, a.head_dim, [&](int head, int first, const FewRows& values, const FewAhead& ahead) {
+        a.kv, walk_of_values(a.kv, n, n_keys), heads, [&](int head, int first, const FewRows& values, const FewRows& next) {
           heads.turn_to(a, tile, head);
-          add_int8(whole(values, a.head_dim, copied), ahead, tile.scores + first, tile.n_rows(), a.head_dim, tile.o);
+          add_int8(whole(values, a.head_dim, copied), FewAhead(a.kv, heads, head, next, a.head_dim), tile.scores + first, tile.n_rows(), a.head_dim,
+              tile.o);
         });
   }
 };

@@ -17,14 +17,15 @@ struct TileScales {
   }
 };
 
-// scores[row, 0 .. 32) = q[row] . keys; 0 of slots that are not there.
-template <int kRows, class Ask>
-BANYAN_INLINE void score_tile(const uint8_t* keys, int n_slots, const Ask& ask, const QueryBlock* q, int n_blocks, float* scores) {
+// scores[row, 0 .. 32) = q[row] . keys; 0 of slots that are not there. With each line the same one of the tile that is read `to_next` bytes from here is asked
+// for, by the first of a group of rows: one at a time, for a burst of them stops what reads this tile. Into the second-level cache: the first holds the states
+// of all heads too.
+template <int kRows, bool kAsks>
+BANYAN_INLINE void score_tile(const uint8_t* keys, int n_slots, ptrdiff_t to_next, const QueryBlock* q, int n_blocks, float* scores) {
   Vec all[kRows][2];
   BANYAN_UNROLL
   for (int row = 0; row < kRows; ++row) all[row][0] = all[row][1] = zero();
   for (int b = 0; b < n_blocks; ++b, keys += kTileBlockBytes, ++q) {
-    ask(b);
     __m512i high[kRows][2], low[kRows][2];
     BANYAN_UNROLL
     for (int row = 0; row < kRows; ++row) {
@@ -34,6 +35,10 @@ BANYAN_INLINE void score_tile(const uint8_t* keys, int n_slots, const Ask& ask, 
     BANYAN_UNROLL
     for (int j = 0; j < 8; ++j) {
       const Bytes columns[2] = {load_64(keys + key_in_tile(0, 4 * j)), load_64(keys + key_in_tile(16, 4 * j))};
+      if constexpr (kAsks) {
+        BANYAN_PREFETCH(keys + key_in_tile(0, 4 * j) + to_next);
+        BANYAN_PREFETCH(keys + key_in_tile(16, 4 * j) + to_next);
+      }
       BANYAN_UNROLL
       for (int row = 0; row < kRows; ++row) {
         int32_t fours[2];
@@ -46,6 +51,7 @@ BANYAN_INLINE void score_tile(const uint8_t* keys, int n_slots, const Ask& ask, 
         }
       }
     }
+    if constexpr (kAsks) BANYAN_PREFETCH(keys + to_next);
     const TileScales scales(keys, n_slots);
     BANYAN_UNROLL
     for (int v = 0; v < 2; ++v) {
@@ -65,7 +71,8 @@ BANYAN_INLINE void score_tile(const uint8_t* keys, int n_slots, const Ask& ask, 
 }
 
 // o[row, 0 .. 32 kBlocks) += the weights of each block times that block of all values: with two blocks 16 sums hide what a product takes.
-template <int kRows, int kBlocks> BANYAN_INLINE void add_tile(const Weights<kRows>* weights, const uint8_t* values, int64_t o_stride, float* o) {
+template <int kRows, int kBlocks, bool kAsks>
+BANYAN_INLINE void add_tile(const Weights<kRows>* weights, const uint8_t* values, ptrdiff_t to_next, int64_t o_stride, float* o) {
   __m512i sums[kBlocks][kRows][2];
   BANYAN_UNROLL
   for (int b = 0; b < kBlocks; ++b) {
@@ -78,6 +85,7 @@ template <int kRows, int kBlocks> BANYAN_INLINE void add_tile(const Weights<kRow
       BANYAN_UNROLL
       for (int b = 0; b < kBlocks; ++b) {
         const uint8_t* at = values + b * kTileBlockBytes + value_in_tile(i + j, 0);
+        if constexpr (kAsks) BANYAN_PREFETCH(at + to_next);
         const Bytes low = _mm512_cvtepi8_epi16(load_32(at)), high = _mm512_cvtepi8_epi16(load_32(at + 32));
         BANYAN_UNROLL
         for (int row = 0; row < kRows; ++row) {
@@ -101,43 +109,48 @@ template <int kRows, int kBlocks> BANYAN_INLINE void add_tile(const Weights<kRow
   }
 }
 
-// A tile of slots and all rows of a tile of queries. The next tile is asked for in as many steps as there are blocks of groups of rows.
-inline void score_tiles(const uint8_t* keys, int n_slots, const FewAhead& ahead, const QueryTile& tile, int n_blocks, float* scores) {
+// o[0 .. kRows] += the weights p times the values.
+template <int kRows, bool kAsks> BANYAN_INLINE void add_rows(
+    const float* p, const uint8_t* values, const ValueScales* scales, ptrdiff_t to_next, int n_blocks, int64_t o_stride, float* o) {
+  const Vec highest = highest_weights<kRows>(p);
+  Weights<kRows> weights[kMaxHeadDim / 32];
+  for (int b = 0; b < n_blocks; ++b) {
+    if constexpr (kAsks) BANYAN_PREFETCH(values + b * kTileBlockBytes + to_next);
+    quantize_weights(p, highest, scales[b], weights + b);
+  }
+  int b = 0;
+  for (; b + 2 <= n_blocks; b += 2) add_tile<kRows, 2, kAsks>(weights + b, values + b * kTileBlockBytes, to_next, o_stride, o + 32 * b);
+  if (b < n_blocks) add_tile<kRows, 1, kAsks>(weights + b, values + b * kTileBlockBytes, to_next, o_stride, o + 32 * b);
+}
+
+// A tile of slots and all rows of a tile of queries.
+inline void score_tiles(const uint8_t* keys, int n_slots, ptrdiff_t to_next, const QueryTile& tile, int n_blocks, float* scores) {
   const auto* q = reinterpret_cast<const QueryBlock*>(tile.q);
-  const int n_steps = static_cast<int>(ceil_div(tile.n_rows(), kRowsAtOnce)) * n_blocks;
   in_groups(tile.n_rows(), [&](int row, auto n) {
-    const auto ask = [&](int b) { ahead.ask(row / kRowsAtOnce * n_blocks + b, n_steps); };
-    score_tile<decltype(n)::value>(keys, n_slots, ask, q + row * n_blocks, n_blocks, scores + row * kKeyTile);
+    constexpr int kRows = decltype(n)::value;
+    if (row == 0) score_tile<kRows, true>(keys, n_slots, to_next, q, n_blocks, scores);
+    else score_tile<kRows, false>(keys, n_slots, 0, q + row * n_blocks, n_blocks, scores + row * kKeyTile);
   });
 }
-inline void add_tiles(const uint8_t* values, int n_slots, const FewAhead& ahead, const QueryTile& tile, int n_blocks, const float* p) {
-  const int n_steps = static_cast<int>(ceil_div(tile.n_rows(), kRowsAtOnce)) * n_blocks;
+inline void add_tiles(const uint8_t* values, int n_slots, ptrdiff_t to_next, const QueryTile& tile, int n_blocks, const float* p) {
   ValueScales scales[kMaxHeadDim / 32];
   for (int b = 0; b < n_blocks; ++b) scales[b] = ValueScales(TileScales(values + b * kTileBlockBytes, n_slots).halves);
   in_groups(tile.n_rows(), [&](int row, auto n) {
     constexpr int kRows = decltype(n)::value;
-    const Vec highest = highest_weights<kRows>(p + row * kKeyTile);
-    Weights<kRows> weights[kMaxHeadDim / 32];
-    for (int b = 0; b < n_blocks; ++b) {
-      ahead.ask(row / kRowsAtOnce * n_blocks + b, n_steps);
-      quantize_weights(p + row * kKeyTile, highest, scales[b], weights + b);
-    }
-    float* o = tile.o + row * tile.padded_dim;
-    int b = 0;
-    for (; b + 2 <= n_blocks; b += 2) add_tile<kRows, 2>(weights + b, values + b * kTileBlockBytes, tile.padded_dim, o + 32 * b);
-    if (b < n_blocks) add_tile<kRows, 1>(weights + b, values + b * kTileBlockBytes, tile.padded_dim, o + 32 * b);
+    if (row == 0) add_rows<kRows, true>(p, values, scales, to_next, n_blocks, tile.padded_dim, tile.o);
+    else add_rows<kRows, false>(p + row * kKeyTile, values, scales, 0, n_blocks, tile.padded_dim, tile.o + row * tile.padded_dim);
   });
 }
 
-// Calls for the tiles of all heads in the order they lie in, and says what to ask for meanwhile: the same of the next tile.
+// Calls for the tiles of all heads in the order they lie in, and says how far it is to the same of the next tile.
 template <class Call> void walk_tiles(const AttendArgs& a, const FewWalk& walk, int first_kv_head, int n_kv_heads, Call call) {
-  const size_t n_bytes = row_bytes(DType::kQ8_0, kTileSlots * a.head_dim);
   for (int i = 0; i < walk.n_keys; i += kTileSlots) {
     const bool is_last = i + kTileSlots >= walk.n_keys;
     for (int head = 0; head < n_kv_heads; ++head) {
+      const uint8_t* slots = tile_of(a.kv, walk.side, first_kv_head + head, walk.n + i);
       const uint8_t* next = is_last ? tile_of(a.kv, walk.next_side, first_kv_head + head, walk.next_n)
                                     : tile_of(a.kv, walk.side, first_kv_head + head, walk.n + i + kTileSlots);
-      call(head, i, std::min(kTileSlots, walk.n_keys - i), tile_of(a.kv, walk.side, first_kv_head + head, walk.n + i), FewAhead{next, 0, n_bytes, 1});
+      call(head, i, std::min(kTileSlots, walk.n_keys - i), slots, next - slots);
     }
   }
 }
@@ -148,18 +161,18 @@ void fold_tiles(const AttendJob& job, QueryTile& tile, int first_kv_head, int n_
   const AttendArgs& a = job.args;
   const int n_blocks = a.head_dim / 32;
   walk_tiles(
-      a, walk_of_keys(a.kv, n, n_keys), first_kv_head, n_kv_heads, [&](int head, int first, int n_slots, const uint8_t* keys, const FewAhead& ahead) {
+      a, walk_of_keys(a.kv, n, n_keys), first_kv_head, n_kv_heads, [&](int head, int first, int n_slots, const uint8_t* keys, ptrdiff_t to_next) {
         turn_to(head);
-        score_tiles(keys, n_slots, ahead, tile, n_blocks, tile.scores + first);
+        score_tiles(keys, n_slots, to_next, tile, n_blocks, tile.scores + first);
       });
   for (int head = 0; head < n_kv_heads; ++head) {
     turn_to(head);
     fold_rows(job, tile, n, n_keys);
   }
-  walk_tiles(a, walk_of_values(a.kv, n, n_keys), first_kv_head, n_kv_heads,
-      [&](int head, int first, int n_slots, const uint8_t* values, const FewAhead& ahead) {
+  walk_tiles(
+      a, walk_of_values(a.kv, n, n_keys), first_kv_head, n_kv_heads, [&](int head, int first, int n_slots, const uint8_t* values, ptrdiff_t to_next) {
         turn_to(head);
-        add_tiles(values, n_slots, ahead, tile, n_blocks, tile.scores + first);
+        add_tiles(values, n_slots, to_next, tile, n_blocks, tile.scores + first);
       });
 }
 
