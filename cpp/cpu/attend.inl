@@ -5,7 +5,7 @@
 // How the keys are cut depends on shapes only, never on the number of threads.
 
 constexpr int kMaxHeadDim = 1024;
-constexpr int kQueryRows = 192;     // keys are loaded and transposed once for so many rows; q, o and scores of 128 dims take 240 KiB
+constexpr int kQueryRows = 192;     // keys are loaded and transposed once for so many rows (Many::kRows); q, o and scores of 128 dims take 240 KiB
 constexpr int kWideHeadDim = 128;   // beyond it
 constexpr int kWideQueryRows = 48;  // so many: the scratch memory holds no more
 constexpr int kMostHidden = 48;     // keys that a tile may score for nothing, for tokens whose first key comes later
@@ -37,7 +37,7 @@ struct QueryTile {
   int n_tokens, first_head, n_heads, kv_head;
   int64_t padded_dim;  // C rounded up to whole packed columns; room only, what lies beyond whole vectors is never read
   int64_t vector_dim;  // C rounded up to whole vectors
-  float* q;            // [rows, C], times scale
+  float* q;            // [rows, C], times scale; room for [rows, padded C]
   float* o;            // [rows, padded C]
   float* m;            // [rows] maximum of the scores so far
   float* l;            // [rows, kLanes] sums of e^(score - m), one for each lane: added up only at the end
@@ -49,11 +49,10 @@ struct QueryTile {
 };
 
 // Rows of a tile, tokens x heads of a group; a multiple of every kTileRows.
-inline int most_rows(int head_dim) { return head_dim <= kWideHeadDim ? kQueryRows : kWideQueryRows; }
+template <class Many> int most_rows(int head_dim) { return head_dim <= kWideHeadDim ? Many::kRows : kWideQueryRows; }
 
-inline QueryTile lay_out(const AttendArgs& a, std::byte* scratch) {
+inline QueryTile lay_out(const AttendArgs& a, int64_t n_rows, std::byte* scratch) {
   QueryTile tile{};
-  const int64_t n_rows = most_rows(a.head_dim);
   tile.padded_dim = round_up(a.head_dim, kTileCols);
   tile.vector_dim = round_up(a.head_dim, kLanes);
   float* at = reinterpret_cast<float*>(scratch);
@@ -62,7 +61,7 @@ inline QueryTile lay_out(const AttendArgs& a, std::byte* scratch) {
     at += round_up(n_floats, 16);
     return taken;
   };
-  tile.q = take(n_rows * a.head_dim);
+  tile.q = take(n_rows * tile.padded_dim);
   tile.o = take(n_rows * tile.padded_dim);
   tile.m = take(n_rows);
   tile.l = take(n_rows * kLanes);
@@ -145,24 +144,29 @@ inline void load_values(const AttendArgs& a, QueryTile& tile, int64_t n, int n_k
   for (int i = 0; i < n_keys; ++i) load_row(a.kv, a.kv.v, n + i, tile.kv_head, a.head_dim, StorePacked{tile.values + i * kTileCols});
 }
 
-// Scores of one row become e^(score - m); m, l and o follow. Keys [n_hidden, n_visible) of n_keys count. Behind the first keys the maximum hardly ever
-// moves, and then nothing is summed across lanes and o stays as it is.
+constexpr float kNothing = -std::numeric_limits<float>::infinity();
+
+// Scores of a row, whose highest are these, come next: m, l and o follow. Behind the first keys the maximum hardly ever moves, and then nothing is summed across
+// lanes and o stays as it is.
+BANYAN_INLINE void raise_maximum(QueryTile& tile, int row, Vec highest) {
+  if (!is_any_above(highest, tile.m[row])) return;
+  const float m = reduce_max(max(highest, broadcast(tile.m[row])));
+  const Vec correction = exp_bounded(broadcast(tile.m[row] - m));
+  tile.m[row] = m;
+  float *l = tile.l + row * kLanes, *o = tile.o + row * tile.padded_dim;
+  store(l, mul(load(l), correction));
+  for (int64_t c = 0; c < tile.vector_dim; c += kLanes) store(o + c, mul(load(o + c), correction));
+}
+
+// Scores of one row become e^(score - m). Keys [n_hidden, n_visible) of n_keys count.
 inline void fold_row(QueryTile& tile, int row, int n_hidden, int n_visible, int n_keys) {
-  constexpr float kNothing = -std::numeric_limits<float>::infinity();
   float *scores = tile.scores + row * kKeyTile, *l = tile.l + row * kLanes;
   const int n_padded = static_cast<int>(round_up(n_keys, kLanes));
   for (int i = 0; i < n_hidden; ++i) scores[i] = kNothing;
   for (int i = n_visible; i < n_padded; ++i) scores[i] = kNothing;
   Vec highest = load(scores);
   for (int i = kLanes; i < n_padded; i += kLanes) highest = max(highest, load(scores + i));
-  if (is_any_above(highest, tile.m[row])) {
-    const float m = reduce_max(max(highest, broadcast(tile.m[row])));
-    const Vec correction = exp_bounded(broadcast(tile.m[row] - m));
-    tile.m[row] = m;
-    store(l, mul(load(l), correction));
-    float* o = tile.o + row * tile.padded_dim;
-    for (int64_t c = 0; c < tile.vector_dim; c += kLanes) store(o + c, mul(load(o + c), correction));
-  }
+  raise_maximum(tile, row, highest);
   const float m = tile.m[row];
   if (m == kNothing) {  // nothing seen yet: -inf - -inf would be NaN
     std::memset(scores, 0, static_cast<size_t>(n_padded) * sizeof(float));
@@ -177,17 +181,26 @@ inline void fold_row(QueryTile& tile, int row, int n_hidden, int n_visible, int 
   store(l, sum);
 }
 
-// The same for all rows and keys [n, n + n_keys); a token sees those of its own range.
+// Which of keys [n, n + n_keys) the token of a row sees, counted from n.
+struct SeenKeys {
+  int begin, end;
+};
+BANYAN_INLINE SeenKeys seen_keys(const AttendJob& job, const QueryTile& tile, int row, int64_t n, int n_keys) {
+  const int64_t t = tile.first_token + row / tile.n_heads;
+  const auto within = [&](int64_t key) { return static_cast<int>(std::clamp<int64_t>(key - n, 0, n_keys)); };
+  return {within(job.begin(t)), within(job.end(t))};
+}
+
 inline void fold_rows(const AttendJob& job, QueryTile& tile, int64_t n, int n_keys) {
   for (int row = 0; row < tile.n_rows(); ++row) {
-    const int64_t t = tile.first_token + row / tile.n_heads;
-    const auto within = [&](int64_t key) { return static_cast<int>(std::clamp<int64_t>(key - n, 0, n_keys)); };
-    fold_row(tile, row, within(job.begin(t)), within(job.end(t)), n_keys);
+    const SeenKeys seen = seen_keys(job, tile, row, n, n_keys);
+    fold_row(tile, row, seen.begin, seen.end, n_keys);
   }
 }
 
-// How many queries meet their keys, one tile at most: in floats, or (attend_many_int8.inl) in integers.
+// How many queries meet their keys, one tile at most: in floats, or (attend_bf16.inl) in bf16; slots in tiles meet them in integers (attend_tiles.inl).
 struct ManyFloats {
+  static constexpr int kRows = kQueryRows;               // of a tile
   static void prepare(const AttendArgs&, QueryTile&) {}  // of what load_queries left
   static void fold(const AttendJob& job, QueryTile& tile, int64_t n, int n_keys) {
     const AttendArgs& a = job.args;
@@ -252,7 +265,7 @@ template <class Many> void attend_task(const AttendJob& job, int index, std::byt
   const AttendArgs& a = job.args;
   const int split = index % job.n_splits;
   index /= job.n_splits;
-  QueryTile tile = lay_out(a, scratch);
+  QueryTile tile = lay_out(a, most_rows<Many>(a.head_dim), scratch);
   const int head_tile = index % job.n_head_tiles;
   index /= job.n_head_tiles;
   tile.kv_head = index % a.n_kv_heads;

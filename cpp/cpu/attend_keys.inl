@@ -20,14 +20,20 @@ template <class Many> void attend_many(AttendJob& job) {
   run_splits<attend_task<Many>>(job, n_tasks);
 }
 
-template <class Few, class Many> void attend_keys(Stream& stream, const AttendArgs& args, int n_slots) {
-  if (args.n_tokens <= 0 || args.n_heads <= 0) return;
+// n_slots: where args has no ranges.
+template <class Many> AttendJob plan(Stream& stream, const AttendArgs& args, int n_slots) {
   AttendJob job{stream, args, n_slots, args.n_heads / args.n_kv_heads, 0, 0, 0, 0, 1, 1, nullptr};
-  const int most = most_rows(args.head_dim), n_run = longest_run(job);
+  const int most = most_rows<Many>(args.head_dim), n_run = longest_run(job);
   job.tile_heads = std::min(job.group, most);
   const int n_cuts = static_cast<int>(ceil_div(n_run, most / job.tile_heads));
   job.tile_tokens = static_cast<int>(ceil_div(n_run, n_cuts));  // the tiles of a run are of one size
   job.n_tiles = static_cast<int>(ceil_div(args.n_tokens, job.tile_tokens));
+  return job;
+}
+
+template <class Few, class Many> void attend_keys(Stream& stream, const AttendArgs& args, int n_slots) {
+  if (args.n_tokens <= 0 || args.n_heads <= 0) return;
+  AttendJob job = plan<Many>(stream, args, n_slots);
   if (is_few(args, job.tile_tokens * job.group)) attend_few<Few>(job);
   else attend_many<Many>(job);
 }

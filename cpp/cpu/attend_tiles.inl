@@ -183,6 +183,7 @@ struct FewTiles {
   }
 };
 struct ManyTiles {
+  static constexpr int kRows = kQueryRows;
   static void prepare(const AttendArgs& a, QueryTile& tile) { FewInt8::prepare(a, tile); }
   static void fold(const AttendJob& job, QueryTile& tile, int64_t n, int n_keys) {
     fold_tiles(job, tile, tile.kv_head, 1, n, n_keys, [](int) {});

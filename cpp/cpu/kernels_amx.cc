@@ -1,4 +1,5 @@
-// AMX: Sapphire Rapids and later. The ops of avx512vnni, but gemm of many tokens multiplies tiles of bf16.
+// AMX: Sapphire Rapids and later. The ops of avx512vnni, but gemm of many tokens, and attention of many queries over F16 and Q8_0 rows,
+// multiply tiles of bf16.
 #include "cpu/kernels.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -31,6 +32,13 @@ constexpr auto kBase = kernels_avx512vnni;
 #include "cpu/ahead.inl"
 #include BANYAN_TILES
 #include "cpu/gemm_tiles.inl"
+
+#include "cpu/multiply.inl"
+#include "cpu/attend.inl"
+#include "cpu/attend_few.inl"
+#include "cpu/attend_keys.inl"
+#include "cpu/inject.inl"
+#include "cpu/attend_bf16.inl"
 }  // namespace
 }  // namespace amx
 }  // namespace banyan
@@ -46,6 +54,8 @@ const banyan::Ops* banyan::kernels_amx() {
     Ops all = *amx::kBase();
     all.name = "amx";
     all.gemm = amx::gemm_tiles;
+    all.attend = amx::attend_bf16;
+    all.inject = amx::inject_bf16;
     return all;
   }();
   return &ops;

@@ -24,8 +24,8 @@ template <int kTile> BANYAN_INLINE void tile_zero() { __asm__ volatile("tilezero
 template <int kTile> BANYAN_INLINE void tile_load(const void* at, int64_t stride = 64) {
   __asm__ volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(at), "r"(stride), "i"(kTile) : "memory");
 }
-template <int kTile> BANYAN_INLINE void tile_store(void* at) {
-  __asm__ volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(at), "r"(int64_t{64}), "i"(kTile) : "memory");
+template <int kTile> BANYAN_INLINE void tile_store(void* at, int64_t stride = 64) {
+  __asm__ volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(at), "r"(stride), "i"(kTile) : "memory");
 }
 // sums[16, 16] += a[16, 32] b[32, 16]; b has two elements of its 32 side by side for each of 16 columns, so that its row i holds elements 2 i and 2 i + 1.
 // What is below 2^-126 counts as 0, before and after.

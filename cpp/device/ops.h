@@ -91,7 +91,8 @@ struct PlaceArgs {
 // Ranges are arbitrary, but consecutive tokens mostly share kv_begin (causal rows of one node, or of the local window).
 // With F16 or Q8_0 keys a backend rounds to halves, if it likes: scale * log2(e) * q after a power of two per row, the weights e^(score - highest) and the
 // elements of Q8_0; sums and logarithms are float32. With Q8_0 keys it may also round to integers: scale * q to 16 bits a block of 32, the weights times the
-// values' scales to 16 bits for up to 32 keys; the products are exact then. With F32 keys it does neither.
+// values' scales to 16 bits for up to 32 keys; the products are exact then. Or it takes q, weights, keys and values as sums of two terms of bf16 (of halves that is
+// exact), without the product of the second ones. With F32 keys it does none of these.
 // lse[t, h] = ln(sum of e^(scale * q[t, h] . k[n, g])) over the same keys, -infinity where there are none; null: not wanted.
 struct AttendArgs {
   float* out; const float* q; KvView kv;         // [T, H, C] both

@@ -7,14 +7,22 @@
 namespace banyan::test {
 
 // Of q (times scale and log2(e), after a power of two per row) and of the weights: none, to halves, or to sums of two halves; elements of Q8_0 then are
-// halves. Or to 16-bit integers: q by 32 elements, weights times the scales of the values by 32 keys.
-enum class Rounding { kNone, kHalf, kTwoHalves, kInts };
+// halves. Or, keys and values too, to sums of two terms of bf16, whose second ones are not multiplied by each other. Or to 16-bit integers: q by 32 elements,
+// weights times the scales of the values by 32 keys.
+enum class Rounding { kNone, kHalf, kTwoHalves, kTwoBf16, kInts, kTwoBf16OrInts };
 
 // What the op of this run may do.
 inline Rounding rounding_of(const Run& run, DType keys) {
   const std::string name = run.stream.ops->name;
   if (run.device != nullptr && name == "cuda" && keys != DType::kF32) return Rounding::kHalf;
-  return (name == "avx512vnni" || name == "amx") && keys == DType::kQ8_0 ? Rounding::kInts : Rounding::kNone;
+  const bool has_tiles = name.rfind("amx", 0) == 0;
+  if (keys == DType::kQ8_0) return has_tiles || name == "avx512vnni" ? Rounding::kInts : Rounding::kNone;
+  return has_tiles && keys == DType::kF16 ? Rounding::kTwoBf16 : Rounding::kNone;
+}
+// Of attend, whose many queries meet Q8_0 rows in tiles too; inject's slots are for integers.
+inline Rounding rounding_of_attend(const Run& run, DType keys) {
+  const Rounding rounding = rounding_of(run, keys);
+  return rounding == Rounding::kInts && std::string(run.stream.ops->name).rfind("amx", 0) == 0 ? Rounding::kTwoBf16OrInts : rounding;
 }
 
 inline float rounded_to_half(float x) { return static_cast<float>(half_value(nearest_half(x))); }
@@ -105,8 +113,57 @@ inline Attention<float> attend_in_ints(const AttendArgs& a, const std::vector<do
   return result;
 }
 
+inline float rounded_to_bf16(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  bits = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000;
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
+}
+// Sums of two terms of bf16, without the product of the second ones.
+struct Bf16Terms {
+  float first, second;
+  explicit Bf16Terms(float x) : first(rounded_to_bf16(x)), second(rounded_to_bf16(x - first)) {}
+  float times(const Bf16Terms& other) const { return first * other.first + first * other.second + second * other.first; }
+};
+
+inline Attention<float> attend_in_bf16(const AttendArgs& a, const std::vector<double>& keys, const std::vector<double>& values) {
+  const auto in_terms = [](const std::vector<double>& x) {
+    std::vector<Bf16Terms> terms;
+    for (const double value : x) terms.emplace_back(static_cast<float>(value));
+    return terms;
+  };
+  const std::vector<Bf16Terms> k = in_terms(keys), v = in_terms(values);
+  const auto dim = static_cast<size_t>(a.head_dim);
+  const size_t n_rows = static_cast<size_t>(a.n_tokens) * static_cast<size_t>(a.n_heads);
+  Attention<float> result{std::vector<float>(n_rows * dim), std::vector<float>(n_rows)};
+  for (size_t row = 0; row < n_rows; ++row) {
+    std::vector<Bf16Terms> q;
+    for (size_t c = 0; c < dim; ++c) q.emplace_back(a.q[row * dim + c] * a.scale);
+    const size_t t = row / static_cast<size_t>(a.n_heads), g = row % static_cast<size_t>(a.n_heads) / static_cast<size_t>(a.n_heads / a.n_kv_heads);
+    const auto at = [&](size_t n) { return ((static_cast<size_t>(a.kv_begin[t]) + n) * static_cast<size_t>(a.n_kv_heads) + g) * dim; };
+    std::vector<float> scores;
+    for (size_t n = 0; static_cast<int>(n) < a.kv_end[t] - a.kv_begin[t]; ++n) {
+      float sum = 0;
+      for (size_t c = 0; c < dim; ++c) sum += q[c].times(k[at(n) + c]);
+      scores.push_back(sum);
+    }
+    const float top = scores.empty() ? -INFINITY : *std::max_element(scores.begin(), scores.end());
+    float total = 0;
+    for (float& score : scores) total += score = std::exp(score - top);
+    result.lse[row] = top + std::log(total);
+    for (size_t c = 0; c < dim && !scores.empty(); ++c) {
+      float sum = 0;
+      for (size_t n = 0; n < scores.size(); ++n) sum += Bf16Terms(scores[n]).times(v[at(n) + c]);
+      result.out[row * dim + c] = sum / total;
+    }
+  }
+  return result;
+}
+
 inline Attention<float> naive_attention(const AttendArgs& a, const std::vector<double>& keys, const std::vector<double>& values, Rounding rounding) {
   if (rounding == Rounding::kNone) return attend<float>(a, keys, values);
+  if (rounding == Rounding::kTwoBf16) return attend_in_bf16(a, keys, values);
   return rounding == Rounding::kInts ? attend_in_ints(a, keys, values) : attend_in_halves(a, keys, values, rounding);
 }
 

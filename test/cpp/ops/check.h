@@ -123,6 +123,8 @@ struct Run {
 
 using Suite = void (*)(Run&);
 void gemm_suite(Run&);
+void attend_suite(Run&);
+void inject_suite(Run&);
 
 inline void report(const char* suite, const char* variant, const Tally& tally, double worst) {
   std::printf("%-10s %-10s %6d passed %4d failed   worst error / tolerance %.2f\n", suite, variant, tally.passed, tally.failed, worst);
@@ -150,7 +152,8 @@ inline const Ops* emulated_amx() {
 inline Tally run_suite(const char* name, Suite suite) {
   Tally total;
   std::vector<const Ops*> variants = variants_here();
-  if (suite == gemm_suite && emulated_amx() != nullptr) variants.push_back(emulated_amx());  // the only op over tiles
+  const bool has_tiles = suite == gemm_suite || suite == attend_suite || suite == inject_suite;
+  if (has_tiles && emulated_amx() != nullptr) variants.push_back(emulated_amx());
   for (const Ops* ops : variants) {
     Tally variant;
     double worst = 0;

@@ -32,8 +32,8 @@ template <int kTile> void tile_zero() { std::memset(tile_of(kTile), 0, sizeof ti
 template <int kTile> void tile_load(const void* at, int64_t stride = 64) {
   for (int r = 0; r < 16; ++r) std::memcpy(tile_of(kTile)[r], static_cast<const std::byte*>(at) + r * stride, 64);
 }
-template <int kTile> void tile_store(void* at) {
-  for (int r = 0; r < 16; ++r) std::memcpy(static_cast<std::byte*>(at) + r * 64, tile_of(kTile)[r], 64);
+template <int kTile> void tile_store(void* at, int64_t stride = 64) {
+  for (int r = 0; r < 16; ++r) std::memcpy(static_cast<std::byte*>(at) + r * stride, tile_of(kTile)[r], 64);
 }
 
 inline float without_subnormals(float x) { return std::fabs(x) < std::numeric_limits<float>::min() ? std::copysign(0.0f, x) : x; }
