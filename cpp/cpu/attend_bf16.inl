@@ -2,22 +2,14 @@
 // Queries (times scale), keys, weights and values are sums of two terms of bf16, 16 bits together; the product of the second terms is left out. F16 is such a sum
 // exactly, so what is lost is a 32nd of what was lost when keys and values were stored. Sums and the softmax are float32, as attend.inl has them.
 
-constexpr int kTermRows = 384;   // of a tile: with 192, packing its keys and values took 5 to 10 % longer
-constexpr int kFewestRows = 24;  // of queries a kv head: 20 were 6 % slower than in floats, 24 as fast, 32 1.15 times as fast
-constexpr int kWeightStep = 32;  // keys that a product of weights and values sums
-static_assert(kKeyTile % kWeightStep == 0 && kTileCols == kStep && kTermRows % kSide == 0 && kWideQueryRows % kSide == 0);
+constexpr int kTermRows = 384;  // of a tile: with 192, packing its keys and values took 5 to 10 % longer
+static_assert(kTileCols == kStep && kTermRows % kSide == 0 && kWideQueryRows % kSide == 0);
 static_assert(tile_floats(kTermRows, kWideHeadDim) <= static_cast<int>(Threads::kScratchBytes / sizeof(float)));
 
 // Rows in two terms: the second one lies term_bytes behind the first.
 struct TermRows {
   std::byte* first;
   int64_t stride, term_bytes;
-};
-
-// Tiles of a right operand in two terms, one behind the other: [columns / 16][steps][terms], with these distances.
-struct TermTiles {
-  const std::byte* first;
-  int64_t column_bytes, step_bytes;
 };
 
 // out[16 kRowTiles, 16 kColumnTiles] (+)= rows times columns.
@@ -80,61 +72,6 @@ inline void multiply_terms(
   }
 }
 
-// A key or value row in two terms.
-struct StoreTerms {
-  std::byte* at;
-  int64_t term_bytes;
-  BANYAN_INLINE void put(int64_t element, int, Vec x) { store_terms<2>(at + 2 * element, term_bytes, x); }
-  BANYAN_INLINE void put_n(int64_t element, Vec x, int) { put(element, 0, x); }  // the rest of x is 0
-};
-
-// 16 rows of keys or values from `n` on into tile.rows, [rows, terms, padded C], of which n_rows exist; the others, and what lies beyond C, are 0.
-inline void load_terms(const AttendArgs& a, const QueryTile& tile, const void* side, int64_t n, int n_rows) {
-  const int64_t term_bytes = 2 * tile.padded_dim;
-  auto* row = reinterpret_cast<std::byte*>(tile.rows);
-  for (int i = 0; i < kSide; ++i, row += 2 * term_bytes) {
-    if (i >= n_rows || a.head_dim % kStep != 0) std::memset(row, 0, static_cast<size_t>(2 * term_bytes));
-    if (i < n_rows) load_row(a.kv, side, n + i, tile.kv_head, a.head_dim, StoreTerms{row, term_bytes});
-  }
-}
-
-// Keys are columns: of a step of 32 dims, row i of a tile holds dims 2 i and 2 i + 1 of 16 keys.
-inline TermTiles pack_keys(const AttendArgs& a, const QueryTile& tile, int64_t n, int n_keys) {
-  const int64_t n_steps = tile.padded_dim / kStep;
-  const TermTiles packed{reinterpret_cast<const std::byte*>(tile.keys), 2 * n_steps * kTileBytes, 2 * kTileBytes};
-  float* to = tile.keys;
-  for (int i = 0; i < n_keys; i += kSide) {
-    load_terms(a, tile, a.kv.k, n + i, std::min(kSide, n_keys - i));
-    for (int64_t step = 0; step < n_steps; ++step) {
-      for (int term = 0; term < 2; ++term, to += kTileBytes / sizeof(float)) {
-        transpose(tile.rows + term * tile.padded_dim / 2 + step * kSide, tile.padded_dim, to, kSide);
-      }
-    }
-  }
-  return packed;
-}
-
-// Dims are columns: of a step of 32 values, row i of a tile holds values 2 i and 2 i + 1 of 16 dims. Steps are whole: what is missing is 0.
-inline TermTiles pack_values(const AttendArgs& a, const QueryTile& tile, int64_t n, int n_keys) {
-  const int64_t n_columns = ceil_div(a.head_dim, kSide);
-  const TermTiles packed{reinterpret_cast<const std::byte*>(tile.values), 2 * kTileBytes, n_columns * 2 * kTileBytes};
-  const auto* rows = reinterpret_cast<const std::byte*>(tile.rows);
-  for (int i = 0; i < round_up(n_keys, kWeightStep); i += kSide) {
-    load_terms(a, tile, a.kv.v, n + i, std::clamp(n_keys - i, 0, kSide));
-    std::byte* to = reinterpret_cast<std::byte*>(tile.values) + i / kWeightStep * packed.step_bytes + i % kWeightStep / 2 * 64;
-    for (int64_t column = 0; column < n_columns; ++column) {
-      for (int term = 0; term < 2; ++term, to += kTileBytes) {
-        const std::byte* pair = rows + term * 2 * tile.padded_dim + column * 32;
-        for (int row = 0; row < kSide; row += 2, pair += 8 * tile.padded_dim) {
-          const auto bits = [pair](int64_t at) { return _mm512_cvtepu16_epi32(_mm256_load_si256(reinterpret_cast<const __m256i*>(pair + at))); };
-          _mm512_store_si512(to + row / 2 * 64, _mm512_or_si512(bits(0), _mm512_slli_epi32(bits(4 * tile.padded_dim), 16)));
-        }
-      }
-    }
-  }
-  return packed;
-}
-
 BANYAN_INLINE __m512i pair_to_bf16(Vec x0, Vec x1) { return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(x1, x0)); }
 
 // 32 elements as two terms.
@@ -145,15 +82,29 @@ BANYAN_INLINE void store_pair(std::byte* at, int64_t term_bytes, Vec x0, Vec x1)
   _mm512_store_si512(at + term_bytes, pair_to_bf16(rest0, rest1));
 }
 
+// e^x for x <= 0, 0 in lanes that the mask leaves out; below e^-87.3 it is that. Relative error below 2^-22: y = x log2(e) = n + f, 2^f a polynomial of degree 5 on
+// [0, 1) (Remez, 2^-23.7). Two thirds of the operations of exp_bounded; these weights keep 16 bits.
+BANYAN_INLINE Vec weights_of(Vec x, __mmask16 mask) {
+  const Vec y = max(broadcast(-126.0f), mul(x, broadcast(1.44269504f)));
+  const Vec f = _mm512_reduce_ps(y, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+  Vec p = fma(f, broadcast(0.0018775767f), broadcast(0.00898934f));
+  p = fma(p, f, broadcast(0.055826318f));
+  p = fma(p, f, broadcast(0.24015361f));
+  p = fma(p, f, broadcast(0.69315308f));
+  p = fma(p, f, broadcast(0.99999994f));
+  return _mm512_maskz_scalef_ps(mask, p, y);  // p 2^floor(y)
+}
+
 // fold_row, but the weights become two terms in the place of the scores: [terms, kKeyTile].
-inline void fold_into_terms(QueryTile& tile, int row, SeenKeys seen) {
+inline void fold_into_terms(QueryTile& tile, int row, float* scores, SeenKeys seen) {
   static_assert(kKeyTile == 64 && kLanes == 16);
-  float *scores = tile.scores + row * kKeyTile, *l = tile.l + row * kLanes;
+  float* l = tile.l + row * kLanes;
   const auto first_keys = [](int n) { return n < 64 ? (uint64_t{1} << n) - 1 : ~uint64_t{0}; };
   const uint64_t mask = first_keys(seen.end) & ~first_keys(seen.begin);
+  const auto lanes = [mask](int i) { return static_cast<__mmask16>(mask >> (16 * i)); };
   Vec p[4];
   BANYAN_UNROLL
-  for (int i = 0; i < 4; ++i) p[i] = _mm512_mask_mov_ps(broadcast(kNothing), static_cast<__mmask16>(mask >> (16 * i)), load(scores + 16 * i));
+  for (int i = 0; i < 4; ++i) p[i] = _mm512_mask_mov_ps(broadcast(kNothing), lanes(i), load(scores + 16 * i));
   raise_maximum(tile, row, max(max(p[0], p[1]), max(p[2], p[3])));
   auto* to = reinterpret_cast<std::byte*>(scores);
   if (tile.m[row] == kNothing) {  // as in fold_row
@@ -162,22 +113,25 @@ inline void fold_into_terms(QueryTile& tile, int row, SeenKeys seen) {
   }
   const Vec m = broadcast(tile.m[row]);
   BANYAN_UNROLL
-  for (int i = 0; i < 4; ++i) p[i] = exp_bounded(sub(p[i], m));
+  for (int i = 0; i < 4; ++i) p[i] = weights_of(sub(p[i], m), lanes(i));
   store(l, add(load(l), add(add(p[0], p[1]), add(p[2], p[3]))));
   store_pair(to, 2 * kKeyTile, p[0], p[1]);
   store_pair(to + 64, 2 * kKeyTile, p[2], p[3]);
 }
 
-// Whether any of these rows sees any of these keys: with causal ranges most tokens of a tile see none of the last ones.
-inline bool is_any_seen(const AttendJob& job, const QueryTile& tile, int first, int n_rows, int64_t n, int n_keys) {
-  for (int row = first; row < first + n_rows; ++row) {
-    const SeenKeys seen = seen_keys(job, tile, row, n, n_keys);
-    if (seen.begin < seen.end) return true;
+// What each of the rows [first, first + n_rows) sees; false where it is nothing: with causal ranges most tokens of a tile see none of the last keys.
+inline bool find_seen(const AttendJob& job, const QueryTile& tile, int first, int n_rows, int64_t n, int n_keys, SeenKeys* seen) {
+  bool is_any = false;
+  for (int row = 0; row < n_rows;) {
+    const int next = std::min(n_rows, row + tile.n_heads - (first + row) % tile.n_heads);
+    const SeenKeys of_token = seen_keys(job, tile, first + row, n, n_keys);
+    is_any |= of_token.begin < of_token.end;
+    for (; row < next; ++row) seen[row] = of_token;
   }
-  return false;
+  return is_any;
 }
 
-struct ManyBf16 {
+template <class Source> struct ManyBf16 {
   static constexpr int kRows = kTermRows;
   // Queries become two terms in their place: [rows, terms, padded C]. Rows of whole tiles that do not exist are 0.
   static void prepare(const AttendArgs& a, QueryTile& tile) {
@@ -190,20 +144,20 @@ struct ManyBf16 {
     }
   }
 
-  // Two tiles of rows at a time, while the first-level cache holds their scores.
+  // Two tiles of rows at a time, whose scores take turns in the first-level cache.
   static void fold(const AttendJob& job, QueryTile& tile, int64_t n, int n_keys) {
     const AttendArgs& a = job.args;
     const TileScope scope;
-    const TermTiles keys = pack_keys(a, tile, n, n_keys), values = pack_values(a, tile, n, n_keys);
+    const TermTiles keys = Source::pack_keys(a, tile, n, n_keys), values = Source::pack_values(a, tile, n, n_keys);
     for (int first = 0; first < tile.n_rows(); first += 2 * kSide) {
       const int n_rows = std::min(2 * kSide, tile.n_rows() - first), n_row_tiles = static_cast<int>(ceil_div(n_rows, kSide));
-      if (!is_any_seen(job, tile, first, n_rows, n, n_keys)) continue;
+      SeenKeys seen[2 * kSide];
+      if (!find_seen(job, tile, first, n_rows, n, n_keys, seen)) continue;
       const TermRows queries{reinterpret_cast<std::byte*>(tile.q + first * tile.padded_dim), 4 * tile.padded_dim, 2 * tile.padded_dim};
-      float* scores = tile.scores + first * kKeyTile;
-      multiply_terms(
-          scores, kKeyTile, n_row_tiles, queries, keys, static_cast<int>(ceil_div(n_keys, kSide)), static_cast<int>(tile.padded_dim / kStep), false);
-      for (int row = first; row < first + n_rows; ++row) fold_into_terms(tile, row, seen_keys(job, tile, row, n, n_keys));
-      const TermRows weights{reinterpret_cast<std::byte*>(scores), 4 * kKeyTile, 2 * kKeyTile};
+      multiply_terms(tile.scores, kKeyTile, n_row_tiles, queries, keys, static_cast<int>(ceil_div(n_keys, kSide)),
+          static_cast<int>(tile.padded_dim / kStep), false);
+      for (int row = 0; row < n_rows; ++row) fold_into_terms(tile, first + row, tile.scores + row * kKeyTile, seen[row]);
+      const TermRows weights{reinterpret_cast<std::byte*>(tile.scores), 4 * kKeyTile, 2 * kKeyTile};
       multiply_terms(tile.o + first * tile.padded_dim, tile.padded_dim, n_row_tiles, weights, values, static_cast<int>(ceil_div(a.head_dim, kSide)),
           static_cast<int>(ceil_div(n_keys, kWeightStep)), true);
     }
@@ -211,16 +165,20 @@ struct ManyBf16 {
 };
 
 // False: too few queries.
-inline bool try_bf16(Stream& stream, const AttendArgs& args, int n_slots) {
+template <class Source> bool try_bf16(Stream& stream, const AttendArgs& args, int n_slots) {
   if (args.n_tokens <= 0 || args.n_heads <= 0) return false;
-  AttendJob job = plan<ManyBf16>(stream, args, n_slots);
-  if (job.tile_tokens * job.group < kFewestRows) return false;
-  attend_many<ManyBf16>(job);
+  AttendJob job = plan<ManyBf16<Source>>(stream, args, n_slots);
+  if (job.tile_tokens * job.group < Source::kFewestRows) return false;
+  attend_many<ManyBf16<Source>>(job);
   return true;
 }
 inline void attend_bf16(Stream& stream, const AttendArgs& args) {
-  if (args.kv.dtype == DType::kF32 || !try_bf16(stream, args, 0)) kBase()->attend(stream, args);
+  if (args.kv.dtype == DType::kF32 || !try_bf16<RowTerms>(stream, args, 0)) kBase()->attend(stream, args);
 }
+// Slots are F16 rows or Q8_0 in tiles.
 inline void inject_bf16(Stream& stream, const InjectArgs& args) {
-  if (args.kv.dtype != DType::kF16 || !try_bf16(stream, as_attention(args), args.n_slots)) kBase()->inject(stream, args);
+  const bool is_done = args.kv.is_tiled               ? try_bf16<SlotTerms>(stream, as_attention(args), args.n_slots)
+                       : args.kv.dtype == DType::kF16 ? try_bf16<RowTerms>(stream, as_attention(args), args.n_slots)
+                                                      : false;
+  if (!is_done) kBase()->inject(stream, args);
 }

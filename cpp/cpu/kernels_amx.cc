@@ -1,4 +1,4 @@
-// AMX: Sapphire Rapids and later. The ops of avx512vnni, but gemm of many tokens, and attention of many queries over F16 and Q8_0 rows,
+// AMX: Sapphire Rapids and later. The ops of avx512vnni, but gemm of many tokens, and attention of many queries over all but float32 keys,
 // multiply tiles of bf16.
 #include "cpu/kernels.h"
 
@@ -38,6 +38,8 @@ constexpr auto kBase = kernels_avx512vnni;
 #include "cpu/attend_few.inl"
 #include "cpu/attend_keys.inl"
 #include "cpu/inject.inl"
+#include "cpu/slot_tiles.inl"
+#include "cpu/pack_terms.inl"
 #include "cpu/attend_bf16.inl"
 }  // namespace
 }  // namespace amx

@@ -40,6 +40,7 @@ constexpr auto kBase = kernels_avx512;
 #include "cpu/attend_keys.inl"
 #include "cpu/inject.inl"
 #include "cpu/attend_few_int8.inl"
+#include "cpu/slot_tiles.inl"
 #include "cpu/attend_tiles.inl"
 }  // namespace
 }  // namespace avx512vnni

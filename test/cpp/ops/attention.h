@@ -16,13 +16,9 @@ inline Rounding rounding_of(const Run& run, DType keys) {
   const std::string name = run.stream.ops->name;
   if (run.device != nullptr && name == "cuda" && keys != DType::kF32) return Rounding::kHalf;
   const bool has_tiles = name.rfind("amx", 0) == 0;
-  if (keys == DType::kQ8_0) return has_tiles || name == "avx512vnni" ? Rounding::kInts : Rounding::kNone;
+  if (keys == DType::kQ8_0 && name == "avx512vnni") return Rounding::kInts;
+  if (keys == DType::kQ8_0 && has_tiles) return Rounding::kTwoBf16OrInts;  // few queries are avx512vnni's
   return has_tiles && keys == DType::kF16 ? Rounding::kTwoBf16 : Rounding::kNone;
-}
-// Of attend, whose many queries meet Q8_0 rows in tiles too; inject's slots are for integers.
-inline Rounding rounding_of_attend(const Run& run, DType keys) {
-  const Rounding rounding = rounding_of(run, keys);
-  return rounding == Rounding::kInts && std::string(run.stream.ops->name).rfind("amx", 0) == 0 ? Rounding::kTwoBf16OrInts : rounding;
 }
 
 inline float rounded_to_half(float x) { return static_cast<float>(half_value(nearest_half(x))); }
