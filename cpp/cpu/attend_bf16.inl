@@ -2,7 +2,7 @@
 // Queries (times scale), keys, weights and values are sums of two terms of bf16, 16 bits together; the product of the second terms is left out. F16 is such a sum
 // exactly, so what is lost is a 32nd of what was lost when keys and values were stored. Sums and the softmax are float32, as attend.inl has them.
 
-constexpr int kTermRows = 384;  // of a tile: with 192, packing its keys and values took 5 to 10 % longer
+constexpr int kTermRows = 384;  // of a tile, for which keys and values are packed once: with 192 attention took 5 to 10 % longer
 static_assert(kTileCols == kStep && kTermRows % kSide == 0 && kWideQueryRows % kSide == 0);
 static_assert(tile_floats(kTermRows, kWideHeadDim) <= static_cast<int>(Threads::kScratchBytes / sizeof(float)));
 
@@ -12,7 +12,7 @@ struct TermRows {
   int64_t stride, term_bytes;
 };
 
-// out[16 kRowTiles, 16 kColumnTiles] (+)= rows times columns.
+// out[16 kRowTiles, 16 kColumnTiles] (+)= rows times columns, over n_steps of 32 elements; out_stride in bytes.
 template <int kRowTiles, int kColumnTiles>
 void multiply_terms(std::byte* out, int64_t out_stride, const TermRows& rows, const TermTiles& columns, int n_steps, bool is_added) {
   static_assert(kRowTiles <= 2 && kColumnTiles <= 2);
@@ -59,7 +59,7 @@ void multiply_terms(std::byte* out, int64_t out_stride, const TermRows& rows, co
   if constexpr (kTwoRows && kTwoColumns) tile_store<3>(last, out_stride);
 }
 
-// All columns, in tiles; one or two tiles of rows.
+// The same for all columns, n_column_tiles of 16; one or two tiles of rows, out_floats apart.
 inline void multiply_terms(
     float* out, int64_t out_floats, int n_row_tiles, const TermRows& rows, TermTiles columns, int n_column_tiles, int n_steps, bool is_added) {
   auto* at = reinterpret_cast<std::byte*>(out);

@@ -9,16 +9,18 @@ namespace banyan::test {
 // Of q (times scale and log2(e), after a power of two per row) and of the weights: none, to halves, or to sums of two halves; elements of Q8_0 then are
 // halves. Or, keys and values too, to sums of two terms of bf16, whose second ones are not multiplied by each other. Or to 16-bit integers: q by 32 elements,
 // weights times the scales of the values by 32 keys.
-enum class Rounding { kNone, kHalf, kTwoHalves, kTwoBf16, kInts, kTwoBf16OrInts };
+enum class Rounding { kNone, kHalf, kTwoHalves, kTwoBf16, kInts };
 
-// What the op of this run may do.
-inline Rounding rounding_of(const Run& run, DType keys) {
+// Query rows of a kv head from which on the variant amx may use tiles; fewer are avx512vnni's.
+constexpr int kTileRows = 24;
+
+// What the op of this run may do with n_rows query rows of a kv head.
+inline Rounding rounding_of(const Run& run, DType keys, int n_rows) {
   const std::string name = run.stream.ops->name;
   if (run.device != nullptr && name == "cuda" && keys != DType::kF32) return Rounding::kHalf;
-  const bool has_tiles = name.rfind("amx", 0) == 0;
-  if (keys == DType::kQ8_0 && name == "avx512vnni") return Rounding::kInts;
-  if (keys == DType::kQ8_0 && has_tiles) return Rounding::kTwoBf16OrInts;  // few queries are avx512vnni's
-  return has_tiles && keys == DType::kF16 ? Rounding::kTwoBf16 : Rounding::kNone;
+  const bool is_amx = name.rfind("amx", 0) == 0;
+  if (is_amx && keys != DType::kF32 && n_rows >= kTileRows) return Rounding::kTwoBf16;
+  return (is_amx || name == "avx512vnni") && keys == DType::kQ8_0 ? Rounding::kInts : Rounding::kNone;
 }
 
 inline float rounded_to_half(float x) { return static_cast<float>(half_value(nearest_half(x))); }
@@ -26,6 +28,29 @@ inline float rounded_to_halves(float x, Rounding rounding) {
   const float high = rounded_to_half(x);
   return rounding == Rounding::kHalf ? high : high + rounded_to_half(x - high);
 }
+
+// Where the keys that a row (token, head) sees lie in [N, G, C].
+struct RowKeys {
+  size_t begin, n_kv_heads, g, dim, n;
+  RowKeys(const AttendArgs& a, size_t row)
+      : n_kv_heads(static_cast<size_t>(a.n_kv_heads)),
+        g(row % static_cast<size_t>(a.n_heads) / static_cast<size_t>(a.n_heads / a.n_kv_heads)),
+        dim(static_cast<size_t>(a.head_dim)) {
+    const size_t t = row / static_cast<size_t>(a.n_heads);
+    begin = static_cast<size_t>(a.kv_begin[t]);
+    n = static_cast<size_t>(std::max(0, a.kv_end[t] - a.kv_begin[t]));
+  }
+  size_t at(size_t i) const { return ((begin + i) * n_kv_heads + g) * dim; }
+};
+
+// Scores become weights, not yet divided by their sum.
+struct Softmax {
+  float top, total = 0;
+  explicit Softmax(std::vector<float>& scores) : top(scores.empty() ? -INFINITY : *std::max_element(scores.begin(), scores.end())) {
+    for (float& score : scores) total += score = std::exp(score - top);
+  }
+  float lse() const { return top + std::log(total); }
+};
 
 inline Attention<float> attend_in_halves(const AttendArgs& a, const std::vector<double>& keys, const std::vector<double>& values, Rounding rounding) {
   const auto all_rounded = [](std::vector<double> x) {
@@ -42,12 +67,11 @@ inline Attention<float> attend_in_halves(const AttendArgs& a, const std::vector<
     for (float& x : q) highest = std::max(highest, std::fabs(x *= a.scale * 1.44269504f));
     const int exponent = highest > 0 ? 12 - std::ilogb(highest) : 0;
     for (float& x : q) x = std::ldexp(rounded_to_halves(std::ldexp(x, exponent), rounding), -exponent);
-    const size_t t = row / static_cast<size_t>(a.n_heads), g = row % static_cast<size_t>(a.n_heads) / static_cast<size_t>(a.n_heads / a.n_kv_heads);
+    const RowKeys seen(a, row);
     std::vector<float> scores;
-    for (int n = a.kv_begin[t]; n < a.kv_end[t]; ++n) {
-      const size_t at = (static_cast<size_t>(n) * static_cast<size_t>(a.n_kv_heads) + g) * dim;
+    for (size_t n = 0; n < seen.n; ++n) {
       float sum = 0;
-      for (size_t c = 0; c < dim; ++c) sum += q[c] * static_cast<float>(k[at + c]);
+      for (size_t c = 0; c < dim; ++c) sum += q[c] * static_cast<float>(k[seen.at(n) + c]);
       scores.push_back(sum);
     }
     const float top = scores.empty() ? -INFINITY : *std::max_element(scores.begin(), scores.end());
@@ -55,9 +79,8 @@ inline Attention<float> attend_in_halves(const AttendArgs& a, const std::vector<
     for (float& score : scores) total += score = std::exp2(score - top);
     result.lse[row] = (top + std::log2(total)) * 0.693147181f;
     for (size_t n = 0; n < scores.size(); ++n) {
-      const size_t at = ((static_cast<size_t>(a.kv_begin[t]) + n) * static_cast<size_t>(a.n_kv_heads) + g) * dim;
       const float weight = std::ldexp(rounded_to_halves(std::ldexp(scores[n], 10), rounding), -10) / total;
-      for (size_t c = 0; c < dim; ++c) result.out[row * dim + c] += weight * static_cast<float>(v[at + c]);
+      for (size_t c = 0; c < dim; ++c) result.out[row * dim + c] += weight * static_cast<float>(v[seen.at(n) + c]);
     }
   }
   return result;
@@ -78,30 +101,27 @@ inline Attention<float> attend_in_ints(const AttendArgs& a, const std::vector<do
     std::vector<float> q(a.q + row * dim, a.q + (row + 1) * dim);
     for (float& x : q) x *= a.scale;
     for (size_t c = 0; c < dim; c += 32) round_to_parts(q.data() + c, 32, 127 * 256.0f);
-    const size_t t = row / static_cast<size_t>(a.n_heads), g = row % static_cast<size_t>(a.n_heads) / static_cast<size_t>(a.n_heads / a.n_kv_heads);
-    const auto at = [&](size_t n) { return ((static_cast<size_t>(a.kv_begin[t]) + n) * static_cast<size_t>(a.n_kv_heads) + g) * dim; };
+    const RowKeys seen(a, row);
     std::vector<float> scores;
-    for (size_t n = 0; static_cast<int>(n) < a.kv_end[t] - a.kv_begin[t]; ++n) {
+    for (size_t n = 0; n < seen.n; ++n) {
       float sum = 0;
-      for (size_t c = 0; c < dim; ++c) sum += q[c] * static_cast<float>(keys[at(n) + c]);
+      for (size_t c = 0; c < dim; ++c) sum += q[c] * static_cast<float>(keys[seen.at(n) + c]);
       scores.push_back(sum);
     }
-    const float top = scores.empty() ? -INFINITY : *std::max_element(scores.begin(), scores.end());
-    float total = 0;
-    for (float& score : scores) total += score = std::exp(score - top);
-    result.lse[row] = top + std::log(total);
+    const Softmax softmax(scores);
+    result.lse[row] = softmax.lse();
     for (size_t first = 0; first < scores.size(); first += 32) {
       const size_t n_keys = std::min<size_t>(32, scores.size() - first);
       for (size_t c = 0; c < dim; c += 32) {
         float scales[32] = {}, weights[32] = {};
         for (size_t n = 0; n < n_keys; ++n) {
-          for (size_t i = 0; i < 32; ++i) scales[n] = std::max(scales[n], static_cast<float>(std::fabs(values[at(first + n) + c + i])));
+          for (size_t i = 0; i < 32; ++i) scales[n] = std::max(scales[n], static_cast<float>(std::fabs(values[seen.at(first + n) + c + i])));
           weights[n] = scores[first + n] * scales[n];
         }
         round_to_parts(weights, n_keys, 32767.0f);
         for (size_t n = 0; n < n_keys; ++n) {
-          const float weight = scales[n] > 0 ? weights[n] / scales[n] / total : 0.0f;
-          for (size_t i = 0; i < 32; ++i) result.out[row * dim + c + i] += weight * static_cast<float>(values[at(first + n) + c + i]);
+          const float weight = scales[n] > 0 ? weights[n] / scales[n] / softmax.total : 0.0f;
+          for (size_t i = 0; i < 32; ++i) result.out[row * dim + c + i] += weight * static_cast<float>(values[seen.at(first + n) + c + i]);
         }
       }
     }
@@ -136,22 +156,19 @@ inline Attention<float> attend_in_bf16(const AttendArgs& a, const std::vector<do
   for (size_t row = 0; row < n_rows; ++row) {
     std::vector<Bf16Terms> q;
     for (size_t c = 0; c < dim; ++c) q.emplace_back(a.q[row * dim + c] * a.scale);
-    const size_t t = row / static_cast<size_t>(a.n_heads), g = row % static_cast<size_t>(a.n_heads) / static_cast<size_t>(a.n_heads / a.n_kv_heads);
-    const auto at = [&](size_t n) { return ((static_cast<size_t>(a.kv_begin[t]) + n) * static_cast<size_t>(a.n_kv_heads) + g) * dim; };
+    const RowKeys seen(a, row);
     std::vector<float> scores;
-    for (size_t n = 0; static_cast<int>(n) < a.kv_end[t] - a.kv_begin[t]; ++n) {
+    for (size_t n = 0; n < seen.n; ++n) {
       float sum = 0;
-      for (size_t c = 0; c < dim; ++c) sum += q[c].times(k[at(n) + c]);
+      for (size_t c = 0; c < dim; ++c) sum += q[c].times(k[seen.at(n) + c]);
       scores.push_back(sum);
     }
-    const float top = scores.empty() ? -INFINITY : *std::max_element(scores.begin(), scores.end());
-    float total = 0;
-    for (float& score : scores) total += score = std::exp(score - top);
-    result.lse[row] = top + std::log(total);
+    const Softmax softmax(scores);
+    result.lse[row] = softmax.lse();
     for (size_t c = 0; c < dim && !scores.empty(); ++c) {
       float sum = 0;
-      for (size_t n = 0; n < scores.size(); ++n) sum += Bf16Terms(scores[n]).times(v[at(n) + c]);
-      result.out[row * dim + c] = sum / total;
+      for (size_t n = 0; n < scores.size(); ++n) sum += Bf16Terms(scores[n]).times(v[seen.at(n) + c]);
+      result.out[row * dim + c] = sum / softmax.total;
     }
   }
   return result;

@@ -204,8 +204,6 @@ void norm_suite(Run&);
 void rope_suite(Run&);
 void store_suite(Run&);
 void place_suite(Run&);
-void attend_suite(Run&);
-void inject_suite(Run&);
 void merge_suite(Run&);
 void gather_suite(Run&);
 void compress_suite(Run&);

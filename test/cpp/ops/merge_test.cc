@@ -111,7 +111,7 @@ void check_halves(Run& run, Halves& h) {
   for (const int k : {0, 1, 63, 64, h.keys / 2, h.keys - h.tokens / 2, h.keys}) {
     if (k > h.keys) continue;
     Part first(h, 0, k), second(h, k, h.keys);
-    const Rounding rounding = rounding_of(run, h.dtype);
+    const Rounding rounding = rounding_of(run, h.dtype, h.tokens * h.heads / h.kv_heads);
     Attention<float>& naive = expected.naive[{k, rounding}];
     if (naive.lse.empty()) naive = merge<float>(first.naive(h, rounding), second.naive(h, rounding), 1.0f);
     Attention<float> a = first.run(run, h), b = second.run(run, h);
