@@ -7,7 +7,7 @@
     ],
     "cpu_sources": [
       "cpp/cpu/threads.cc", "cpp/cpu/features.cc", "cpp/cpu/dispatch.cc", "cpp/cpu/device.cc",
-      "cpp/cpu/kernels_scalar.cc", "cpp/cpu/kernels_avx2.cc", "cpp/cpu/kernels_avx512.cc", "cpp/cpu/kernels_avx512vnni.cc", "cpp/cpu/kernels_amx.cc",
+      "cpp/cpu/kernels_scalar.cc", "cpp/cpu/kernels_avx2.cc", "cpp/cpu/kernels_avx2int8.cc", "cpp/cpu/kernels_avxvnni.cc", "cpp/cpu/kernels_avx512.cc", "cpp/cpu/kernels_avx512vnni.cc", "cpp/cpu/kernels_amx.cc",
       "cpp/cpu/kernels_neon.cc", "cpp/cpu/kernels_neondot.cc", "cpp/cpu/kernels_neoni8mm.cc"
     ],
     "no_cuda_sources": ["cpp/device/no_cuda.cc"],

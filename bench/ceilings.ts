@@ -24,10 +24,10 @@ export function parseCeilings(text: string): Ceilings {
   return { floats: Number(found[1]), bytes, tiles, reading: Number(found[4]) };
 }
 
-/** Measures them, a second's work, once the bench is built. */
-export function measureCeilings(threads: number): Ceilings {
+/** Measures them, a second's work, once the bench is built; for a kernel variant, or the best one. */
+export function measureCeilings(threads: number, variant?: string): Ceilings {
   const script = fileURLToPath(new URL('../scripts/native.mjs', import.meta.url));
-  const options = ['bench', '--threads', String(threads), '--case', 'none'];
+  const options = ['bench', '--threads', String(threads), '--case', 'none', ...(variant === undefined ? [] : ['--variant', variant])];
   return parseCeilings(execFileSync(process.execPath, [script, ...options], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] }));
 }
 

@@ -58,6 +58,32 @@ __attribute__((target("avx512f,avx512vnni"))) inline double byte_multiply_adds_a
   peak_sink = static_cast<float>(_mm_cvtsi128_si32(_mm512_castsi512_si128(sums[0])) & 1);
   return 64.0 * kChains * kPeakRounds;
 }
+__attribute__((target("avx2,avxvnni"))) inline double byte_multiply_adds_avxvnni() {
+  __m256i sums[kChains], a = _mm256_set1_epi32(static_cast<int>(peak_sink));
+  for (__m256i& sum : sums) sum = a;
+  for (int i = 0; i < kPeakRounds; ++i) {
+#pragma GCC unroll 12
+    for (int c = 0; c < kChains; ++c) sums[c] = _mm256_dpbusd_avx_epi32(sums[c], a, a);
+  }
+  for (int c = 1; c < kChains; ++c) sums[0] = _mm256_add_epi32(sums[0], sums[c]);
+  peak_sink = static_cast<float>(_mm_cvtsi128_si32(_mm256_castsi256_si128(sums[0])) & 1);
+  return 32.0 * kChains * kPeakRounds;
+}
+// The same in pairs, each added to 16 bits. What is multiplied changes, or one product would do for all.
+__attribute__((target("avx2"))) inline double byte_multiply_adds_avx2() {
+  __m256i sums[kChains], a = _mm256_set1_epi32(static_cast<int>(peak_sink));
+  for (__m256i& sum : sums) sum = a;
+  for (int i = 0; i < kPeakRounds; ++i) {
+#pragma GCC unroll 12
+    for (int c = 0; c < kChains; ++c) {
+      __asm__("" : "+x"(a));
+      sums[c] = _mm256_add_epi16(sums[c], _mm256_maddubs_epi16(a, a));
+    }
+  }
+  for (int c = 1; c < kChains; ++c) sums[0] = _mm256_add_epi16(sums[0], sums[c]);
+  peak_sink = static_cast<float>(_mm_cvtsi128_si32(_mm256_castsi256_si128(sums[0])) & 1);
+  return 32.0 * kChains * kPeakRounds;
+}
 // Products of tiles of bf16: 16 x 16 x 32 each, four sums that do not wait for each other.
 namespace tiles {
 #include "cpu/tiles_amx.inl"
@@ -142,8 +168,8 @@ using MultiplyAdds = double (*)();
 
 inline MultiplyAdds peak_loop(const std::string& variant) {
 #if defined(__x86_64__) && defined(__GNUC__)
-  if (variant == "avx512" || variant == "avx512vnni" || variant == "amx") return multiply_adds_avx512;
-  if (variant == "avx2") return multiply_adds_avx2;
+  if (variant == "avx512" || variant == "avx512int8" || variant == "avx512vnni" || variant == "amx") return multiply_adds_avx512;
+  if (variant == "avx2" || variant == "avx2int8" || variant == "avxvnni") return multiply_adds_avx2;
 #elif defined(__aarch64__)
   if (variant != "scalar") return multiply_adds_neon;
 #endif
@@ -154,6 +180,8 @@ inline MultiplyAdds peak_loop(const std::string& variant) {
 inline MultiplyAdds byte_peak_loop(const std::string& variant) {
 #if defined(__x86_64__) && defined(__GNUC__)
   if (variant == "avx512vnni" || variant == "amx") return byte_multiply_adds_avx512;
+  if (variant == "avxvnni") return byte_multiply_adds_avxvnni;
+  if (variant == "avx2int8" || variant == "avx512int8") return byte_multiply_adds_avx2;
 #elif BANYAN_HAS_NEON_PRODUCTS && defined(__GNUC__)
   if (variant == "neondot") return byte_multiply_adds_dot;
   if (variant == "neoni8mm") return byte_multiply_adds_i8mm;

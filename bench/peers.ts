@@ -1,15 +1,16 @@
 // peers: Banyan beside node-llama-cpp (llama.cpp) on the same files: random weights in real shapes, the same ids, threads and lengths, in turns, each
 // measurement in a fresh process.
 //   npm run bench:peers -- [--shapes smollm2-135m,llama-3.2-1b] [--types Q8_0,Q4_0,Q4_K_M,F16] [--prompts 512,2048] [--decode 64] [--threads 2] [--repeats 3]
-//                          [--variant avx512] [--keep DIR] [--json FILE] [--add] [--compare FILE] [--markdown FILE] [--svg DIR]
+//                          [--variant avx512] [--peer-cpu NAME] [--keep DIR] [--json FILE] [--add] [--compare FILE] [--markdown FILE] [--svg DIR]
 // Prints tokens per second (medians, smallest and largest) of prompt and decoding, and the ratio of the medians; and Banyan's share of what the machine
 // gives (bench/ceilings.ts), measured before each of its processes: matrix products of a prompt, bytes that decoding reads. --add adds to the rows in the --json file, so
-// that they can be measured one by one; --repeats 0 only reports. --compare prints what became slower or faster than an earlier --json by more than both runs'
+// that they can be measured one by one; --repeats 0 only reports. --variant and --peer-cpu (one of the peer's libggml-cpu-NAME libraries, e.g. haswell) show a
+// machine that has less than this one. --compare prints what became slower or faster than an earlier --json by more than both runs'
 // spread. --markdown replaces what stands between <!-- bench:peers --> and <!-- /bench:peers -->.
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
@@ -31,6 +32,7 @@ const { values: flags } = parseArgs({
     threads: { type: 'string', default: '2' },
     repeats: { type: 'string', default: '3' },
     variant: { type: 'string' },
+    'peer-cpu': { type: 'string' },
     keep: { type: 'string' },
     json: { type: 'string' },
     add: { type: 'boolean', default: false },
@@ -63,9 +65,9 @@ interface Row {
 }
 
 const peersFolder = fileURLToPath(new URL('peers/', import.meta.url));
-const run = (script: string, argument: Record<string, unknown>): Measured =>
+const run = (scripts: string, script: string, argument: Record<string, unknown>): Measured =>
   JSON.parse(
-    execFileSync(process.execPath, [join(peersFolder, script), JSON.stringify(argument)], { encoding: 'utf8' })
+    execFileSync(process.execPath, [join(scripts, script), JSON.stringify(argument)], { encoding: 'utf8' })
       .trim()
       .split('\n')
       .at(-1)!,
@@ -75,6 +77,18 @@ if (!existsSync(join(peersFolder, 'node_modules/node-llama-cpp'))) {
   console.error('installing the peers (bench/peers) ...');
   const { status } = spawnSync('npm', ['install', '--no-audit', '--no-fund'], { cwd: peersFolder, stdio: ['ignore', 'ignore', 'inherit'] });
   if (status !== 0) throw new Error('npm install in bench/peers failed');
+}
+
+/** A copy of the peer that has only one of its libraries for kinds of processors: it takes the best of those it finds. */
+function peerWithOnly(cpu: string, to: string): string {
+  const name = `libggml-cpu-${cpu}.so`;
+  const isWanted = (path: string): boolean => {
+    const file = basename(path);
+    return !/@node-llama-cpp\/(?!linux-x64$)[^/]+$/.test(path) && (!file.startsWith('libggml-cpu') || file === name);
+  };
+  cpSync(peersFolder, to, { recursive: true, filter: isWanted });
+  if (!existsSync(join(to, 'node_modules/@node-llama-cpp/linux-x64/bins/linux-x64', name))) throw new Error(`the peer has no ${name}`);
+  return to;
 }
 
 const median = (values: readonly number[]): number => spread(values).median;
@@ -106,9 +120,11 @@ const percentText = (values: readonly number[]): string => {
   return `${middle.toFixed(0)} % (${min.toFixed(0)}-${max.toFixed(0)})`;
 };
 
+const peerCopy = mkdtempSync(join(tmpdir(), 'banyan-peer-'));
 const folder = flags.keep ?? mkdtempSync(join(tmpdir(), 'banyan-peers-'));
 mkdirSync(folder, { recursive: true });
 const earlier = flags.add && flags.json !== undefined ? resumeResults(flags.json, 'peers', flags.repeats !== '0') : undefined;
+const peerCpu = flags['peer-cpu'];
 const { commit, cpu } = earlier ?? provenance();
 const rows = (earlier?.['rows'] ?? []) as Row[];
 const repeats = Number(flags.repeats);
@@ -121,6 +137,7 @@ console.log(
   `${''.padEnd(42)}${'Banyan'.padStart(22)}${'node-llama-cpp'.padStart(22)}${'ratio'.padStart(8)}${'of the ceiling'.padStart(16)}   tokens per second, ${threads} threads`,
 );
 try {
+  const peer = peerCpu === undefined || repeats === 0 ? peersFolder : peerWithOnly(peerCpu, peerCopy);
   for (const name of flags.shapes.split(',')) {
     const shape = shapeOf(name);
     for (const type of repeats === 0 ? [] : (flags.types.split(',') as FileType[])) {
@@ -130,9 +147,9 @@ try {
         let row = rows.find((each) => each.shape === name && each.type === type && each.prompt === prompt);
         if (row === undefined) rows.push((row = { shape: name, type, prompt, ours: [], theirs: [], bytes: statSync(file).size, ceilings: [] }));
         for (let i = 0; i < repeats; i++) {
-          row.ceilings.push(measureCeilings(threads));
-          row.ours.push(run('run_banyan.mjs', { file, threads, prompt, decode, variant: flags.variant }));
-          row.theirs.push(run('run_llama.mjs', { file, threads, prompt, decode }));
+          row.ceilings.push(measureCeilings(threads, flags.variant));
+          row.ours.push(run(peersFolder, 'run_banyan.mjs', { file, threads, prompt, decode, variant: flags.variant }));
+          row.theirs.push(run(peer, 'run_llama.mjs', { file, threads, prompt, decode }));
         }
         for (const quantity of kQuantities) {
           const { ours, theirs, ratio } = beside(row, quantity);
@@ -145,6 +162,7 @@ try {
     }
   }
 } finally {
+  rmSync(peerCopy, { recursive: true, force: true });
   if (flags.keep === undefined) rmSync(folder, { recursive: true, force: true });
 }
 

@@ -30,7 +30,7 @@ using CancelFlag = std::shared_ptr<std::atomic<bool>>;
 struct LoadOptions {
   LoadPaths paths;
   std::string device = "auto";         // "auto", "cpu", "cuda"; "cuda" without one throws kNoDevice, "auto" falls back to the CPU
-  std::string cpu_variant;             // "" (best), "scalar", "avx2", "avx512", "avx512vnni", "amx", "neon", "neondot", "neoni8mm"
+  std::string cpu_variant;             // "" (best), or a name of the table in cpp/cpu/dispatch.cc
   int n_threads = 0;                   // 0: one per physical core
   DType kv_dtype = DType::kF16;        // of slots, memory and local cache: kF16, kF32 or kQ8_0
   std::optional<DType> pool_dtype;     // of whole chunks (FocusLLM, parallel encoding): kF16, kF32 or kQ8_0; default: kv_dtype

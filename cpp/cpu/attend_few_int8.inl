@@ -173,7 +173,7 @@ inline void score_int8(const WholeRows& keys, const FewAhead& ahead, const Query
     BANYAN_UNROLL
     for (int v = 0; v < 2; ++v) {
       transpose_blocks(blocks + 16 * v * keys.stride, keys.stride, block.columns[v]);
-      block.d[v] = _mm512_cvtph_ps(load_halves(blocks + 16 * v * keys.stride, keys.stride));
+      block.d[v] = load_halves(blocks + 16 * v * keys.stride, keys.stride);
     }
     ahead.ask(2 * b + 1, 2 * n_blocks);
     in_groups(n_rows, [&](int row, auto n) { score_block<decltype(n)::value>(block, q + row * n_blocks + b, n_blocks, scores + row * kKeyTile); });
@@ -280,7 +280,7 @@ inline void add_int8(const WholeRows& values, const FewAhead& ahead, const float
     for (int b = 0; b < n_blocks; ++b) {
       if (row == 0) ahead.ask(b, 2 * n_blocks);
       const uint8_t* blocks = values.first + b * kBlockBytes;
-      const __m256i halves[2] = {load_halves(blocks, values.stride), load_halves(blocks + 16 * values.stride, values.stride)};
+      const __m256i halves[2] = {load_half_bits(blocks, values.stride), load_half_bits(blocks + 16 * values.stride, values.stride)};
       quantize_weights(p + row * kKeyTile, highest, ValueScales(halves), weights + b);
     }
     for (int b = 0; b < n_blocks; ++b) {

@@ -20,7 +20,7 @@ BANYAN_INLINE void score_tile(const uint8_t* keys, int n_slots, ptrdiff_t to_nex
     }
     BANYAN_UNROLL
     for (int j = 0; j < 8; ++j) {
-      const Bytes columns[2] = {load_64(keys + key_in_tile(0, 4 * j)), load_64(keys + key_in_tile(16, 4 * j))};
+      const Bytes columns[2] = {load_bytes(keys + key_in_tile(0, 4 * j)), load_bytes(keys + key_in_tile(16, 4 * j))};
       if constexpr (kAsks) {
         BANYAN_PREFETCH(keys + key_in_tile(0, 4 * j) + to_next);
         BANYAN_PREFETCH(keys + key_in_tile(16, 4 * j) + to_next);

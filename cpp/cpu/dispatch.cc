@@ -18,7 +18,10 @@ constexpr Variant kVariants[] = {
     // best first; the last always runs
     {"amx", kernels_amx, kAmx | kAvx512Bf16 | kAvx512Vnni | kAvx512 | kAvx2},
     {"avx512vnni", kernels_avx512vnni, kAvx512Vnni | kAvx512 | kAvx2},
+    {"avx512int8", kernels_avx512int8, kAvx512 | kAvx2},
     {"avx512", kernels_avx512, kAvx512 | kAvx2},
+    {"avxvnni", kernels_avxvnni, kAvxVnni | kAvx2},
+    {"avx2int8", kernels_avx2int8, kAvx2},
     {"avx2", kernels_avx2, kAvx2},
     {"neoni8mm", kernels_neoni8mm, kNeonI8mm | kNeonDot | kNeon},
     {"neondot", kernels_neondot, kNeonDot | kNeon},

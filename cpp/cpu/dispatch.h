@@ -8,10 +8,13 @@
 
 namespace banyan {
 
-// Each defined by its kernels_<variant>.cc; null where this build's architecture has no such instructions.
+// Each defined by its kernels_<variant>.cc (avx512int8 beside avx2int8); null where this build's architecture has no such instructions.
 const Ops* kernels_amx();
 const Ops* kernels_avx512vnni();
+const Ops* kernels_avx512int8();
 const Ops* kernels_avx512();
+const Ops* kernels_avxvnni();
+const Ops* kernels_avx2int8();
 const Ops* kernels_avx2();
 const Ops* kernels_neoni8mm();
 const Ops* kernels_neondot();

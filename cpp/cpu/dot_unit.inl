@@ -42,9 +42,9 @@ template <DType kFormat, int kTokens> BANYAN_INLINE void dot_unit(const uint8_t*
     const Unit<kFormat>& u = x[t * x_stride];
     __m512i dots;
     if constexpr (Format::kHasMin) dots = _mm512_setzero_si512();
-    else dots = load_64(u.starts);
+    else dots = load_bytes(u.starts);
     BANYAN_UNROLL
-    for (int v = 0; v < Format::kVectors; ++v) dots = _mm512_dpbusd_epi32(dots, q[v], load_64(u.q + 64 * v));
+    for (int v = 0; v < Format::kVectors; ++v) dots = _mm512_dpbusd_epi32(dots, q[v], load_bytes(u.q + 64 * v));
     sums[t] = fma(to_float(dots), mul(scales, load(u.d)), sums[t]);
     if constexpr (Format::kHasMin) sums[t] = fma(minimums, load(u.minus_sums), sums[t]);
   }

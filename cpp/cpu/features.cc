@@ -88,6 +88,7 @@ uint32_t cpu_features() {
   const bool zmm = (state & 0xe6) == 0xe6;  // and opmask, both halves of ZMM
   uint32_t features = 0;
   if (ymm && bit(seven.b, 5) && bit(one.c, 12) && bit(one.c, 29)) features |= kAvx2;  // AVX2, FMA, F16C
+  if ((features & kAvx2) != 0 && bit(seven_one.a, 4)) features |= kAvxVnni;
   if (zmm && (features & kAvx2) != 0 && bit(seven.b, 16) && bit(seven.b, 17) && bit(seven.b, 30) && bit(seven.b, 31)) {
     features |= kAvx512;  // F, DQ, BW, VL
     if (bit(seven_one.a, 5)) features |= kAvx512Bf16;

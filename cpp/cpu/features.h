@@ -14,6 +14,7 @@ enum Feature : uint32_t {
   kNeon = 1u << 4,      // every aarch64
   kNeonDot = 1u << 5,   // FEAT_DotProd: SDOT
   kNeonI8mm = 1u << 6,  // FEAT_I8MM: SMMLA
+  kAvxVnni = 1u << 8,   // VPDPBUSD of AVX registers (Alder Lake, Zen 5 and later)
   kAmx = 1u << 7,       // AMX with products of bf16 (Sapphire Rapids and later); only where the system lets a process use it, as Linux does from 5.16
 };
 

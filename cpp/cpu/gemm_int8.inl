@@ -1,7 +1,8 @@
 // gemm_int8: gemm of block formats with products of bytes, for machines that have them. Activations are quantised once to 8 bits per block of 32, weights
 // keep their integers; sums are exact integers within a block (or 16 elements of Q6_K) and floats across blocks.
 // Few tokens go to gemm_int8_few.inl. Many tokens: a panel of weights is unpacked and transposed once, then meets all of them.
-// A variant brings Int8Format, Unit, Tile, Strip and what makes and multiplies them; kFewInt8TokensOf; and kBase, the variant whose ops it has otherwise.
+// A variant brings Int8Format, Unit, Tile, Strip and what makes and multiplies them; kFewInt8TokensOf and kHasStrips; and kBase, the variant whose ops it has
+// otherwise.
 
 constexpr int kGroupTiles = 4;            // tiles of tokens that meet a strip while both are in the first-level cache
 constexpr int64_t kTaskTiles = 16;        // at least; each task unpacks its panel again
@@ -11,10 +12,12 @@ constexpr int64_t kInt8Cols = 1 << 18;    // beyond it x of few tokens would not
 template <DType kFormat>
 using MultiplyStrip = void (*)(const Tile<kFormat>*, const Strip&, int, float*, int64_t, int, const float*, bool, const Ahead&);
 
-template <DType kFormat> constexpr MultiplyStrip<kFormat> kMultiplyStrips[kInt8Tokens] = {multiply_strip<kFormat, 1>, multiply_strip<kFormat, 2>,
-    multiply_strip<kFormat, 3>, multiply_strip<kFormat, 4>, multiply_strip<kFormat, 5>, multiply_strip<kFormat, 6>};
+template <DType kFormat, int... kLess> MultiplyStrip<kFormat> multiply_strip_of(int n_tokens, std::integer_sequence<int, kLess...>) {
+  static constexpr MultiplyStrip<kFormat> kAll[] = {multiply_strip<kFormat, kLess + 1>...};
+  return kAll[n_tokens - 1];
+}
 
-static_assert(kFewInt8Tokens * (kInt8Cols / 128) * sizeof(Unit<DType::kQ8_0>) <= Threads::kSharedBytes);
+static_assert(kFewInt8Tokens * (kInt8Cols / Int8Format<DType::kQ8_0>::kElements) * sizeof(Unit<DType::kQ8_0>) <= Threads::kSharedBytes);
 static_assert(kInt8Cols / 32 * sizeof(Tile<DType::kQ6_K>) <= kRoundBytes);
 
 struct Int8Job {
@@ -72,9 +75,9 @@ template <DType kFormat> void int8_panel_task(const Int8Job& job, int index, std
       for (int r = 0; r < n_rows; r += kStripRows) {
         const float* bias = k == 0 && a.bias != nullptr ? a.bias + row + r : nullptr;
         for (int64_t tile = group; tile < std::min(tile_end, group + kGroupTiles); ++tile) {
-          kMultiplyStrips<kFormat>[job.n_tokens(tile) - 1](x + tile * job.n_blocks() + k / 32, s.strips[r / kStripRows], n_k / 32,
-              a.out + tile * job.tokens_per_tile * a.w.rows + row + r, a.w.rows, n_rows - r, bias, k > 0 || a.accumulate,
-              part_of_tile(ahead_of(r), tile - tile_begin, tile_end - tile_begin, n_k / 32));
+          multiply_strip_of<kFormat>(job.n_tokens(tile), std::make_integer_sequence<int, kInt8Tokens>())(x + tile * job.n_blocks() + k / 32,
+              s.strips[r / kStripRows], n_k / 32, a.out + tile * job.tokens_per_tile * a.w.rows + row + r, a.w.rows, n_rows - r, bias,
+              k > 0 || a.accumulate, part_of_tile(ahead_of(r), tile - tile_begin, tile_end - tile_begin, n_k / 32));
         }
       }
     }
@@ -104,7 +107,8 @@ template <DType kFormat> void gemm_int8_many(Stream& stream, const GemmArgs& arg
 
 template <DType kFormat> void gemm_int8_of(Stream& stream, const GemmArgs& args) {
   if (args.n_tokens <= kFewInt8TokensOf<kFormat>) gemm_int8_few<kFormat>(stream, args);
-  else gemm_int8_many<kFormat>(stream, args);
+  else if constexpr (kHasStrips<kFormat>) gemm_int8_many<kFormat>(stream, args);
+  else kBase()->gemm(stream, args);
 }
 
 inline void gemm_int8(Stream& stream, const GemmArgs& args) {

@@ -8,10 +8,12 @@
 #define BANYAN_PREFETCH_NEAR(at)
 #define BANYAN_RESTRICT __restrict
 #define BANYAN_OPAQUE(x) (void)(x)
+#define BANYAN_NOW(x) (void)(x)
 #else
 #define BANYAN_INLINE __attribute__((always_inline)) inline
 #define BANYAN_RESTRICT __restrict__
 #define BANYAN_OPAQUE(x) __asm__("" : "+r"(x))                 // the compiler no longer knows what it came from
+#define BANYAN_NOW(x) __asm__("" : "+x"(x))                    // a vector (x86) is worked out here, not later together with others
 #define BANYAN_PREFETCH(at) __builtin_prefetch(at, 0, 2)       // into the second-level cache
 #define BANYAN_PREFETCH_NEAR(at) __builtin_prefetch(at, 0, 3)  // into the first
 #if defined(__clang__)

@@ -25,11 +25,34 @@ template <DType kFormat> struct Int8Format {
 
 BANYAN_INLINE Bytes bytes_of(int value) { return _mm512_set1_epi8(static_cast<char>(value)); }
 BANYAN_INLINE __m128i load_16(const void* at) { return _mm_loadu_si128(static_cast<const __m128i*>(at)); }
-BANYAN_INLINE Bytes load_64(const void* at) { return _mm512_loadu_si512(at); }
+BANYAN_INLINE Bytes load_bytes(const void* at) { return _mm512_loadu_si512(at); }
+BANYAN_INLINE void store_bytes(void* at, Bytes a) { _mm512_store_si512(at, a); }
+BANYAN_INLINE Bytes four_bytes(const void* at) {  // the same in every dword
+  int32_t four;
+  std::memcpy(&four, at, sizeof four);
+  return _mm512_set1_epi32(four);
+}
 BANYAN_INLINE Bytes low_nibbles(Bytes a) { return _mm512_and_si512(a, bytes_of(15)); }
 BANYAN_INLINE Bytes high_nibbles(Bytes a) { return _mm512_and_si512(_mm512_srli_epi16(a, 4), bytes_of(15)); }
+BANYAN_INLINE Bytes flip(Bytes a, Bytes bits) { return _mm512_xor_si512(a, bits); }
 // (a & mask) | b
 BANYAN_INLINE Bytes and_or(Bytes a, Bytes mask, Bytes b) { return _mm512_ternarylogic_epi64(a, mask, b, 0xea); }
+BANYAN_INLINE IVec shift_right_by(IVec a, int n_bits) { return _mm512_srlv_epi32(a, _mm512_set1_epi32(n_bits)); }
+BANYAN_INLINE IVec shift_left_by(IVec a, int n_bits) { return _mm512_sllv_epi32(a, _mm512_set1_epi32(n_bits)); }
+template <int kBits> BANYAN_INLINE IVec shift_right_signed(IVec a) { return _mm512_srai_epi32(a, kBits); }
+// Bits of every byte to the left, or to the right (n_bits < 0). Those that leave their byte are the caller's to mask.
+BANYAN_INLINE Bytes shift_bits(Bytes a, int n_bits) { return _mm512_rolv_epi32(a, _mm512_set1_epi32((n_bits + 32) % 32)); }
+// The float16 in the lower half of every dword.
+BANYAN_INLINE Vec lower_half(IVec dwords) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(dwords)); }
+
+// The sums of up to 16 products of a lane: VPDPBUSD adds four at a time to what they start from.
+template <DType> struct Products {
+  IVec sum;
+  BANYAN_INLINE void begin(IVec start) { sum = start; }
+  BANYAN_INLINE void add(int, Bytes w, Bytes x) { sum = _mm512_dpbusd_epi32(sum, w, x); }
+  BANYAN_INLINE IVec end(IVec) const { return sum; }
+};
+template <DType> constexpr bool kHasStrips = true;  // for many tokens
 
 // Four times 16 bytes, `stride` apart, by merging broadcasts. Fewer loads, of 64 bytes, and a permutation of words read memory a third slower.
 BANYAN_INLINE Bytes load_4x16(const uint8_t* at, int64_t stride) {
@@ -41,7 +64,7 @@ BANYAN_INLINE Bytes load_4x16(const uint8_t* at, int64_t stride) {
 
 // The float16 at the beginning of 16 dwords, `stride` bytes apart, or at their end. They are put together as dwords: inserting words one by one would go
 // through general registers, and a load of what was just stored word by word waits for all of it.
-template <bool kIsAtEnd = false> BANYAN_INLINE __m256i load_halves(const uint8_t* dwords, int64_t stride) {
+template <bool kIsAtEnd = false> BANYAN_INLINE __m256i load_half_bits(const uint8_t* dwords, int64_t stride) {
   const Rows16 rows(dwords, stride);
   const auto one = [&](int i) {  // not _mm_loadu_si32, which GCC 11.2 gets wrong
     int32_t dword;
@@ -52,6 +75,9 @@ template <bool kIsAtEnd = false> BANYAN_INLINE __m256i load_halves(const uint8_t
   const auto four = [&](int i) { return _mm_unpacklo_epi32(two(i), two(i + 2)); };
   const auto eight = [&](int i) { return kIsAtEnd ? _mm_unpackhi_epi64(four(i), four(i + 4)) : _mm_unpacklo_epi64(four(i), four(i + 4)); };
   return _mm256_setr_m128i(eight(0), eight(8));
+}
+template <bool kIsAtEnd = false> BANYAN_INLINE Vec load_halves(const uint8_t* dwords, int64_t stride) {
+  return _mm512_cvtph_ps(load_half_bits<kIsAtEnd>(dwords, stride));
 }
 
 // The scales d of four blocks, each four times.
@@ -92,7 +118,7 @@ template <DType kFormat> BANYAN_INLINE void unpack(const uint8_t* unit, Bytes* q
   } else if constexpr (kFormat == DType::kQ6_K) {
     // Halves of 128 elements: 64 bytes of nibbles; their upper bits, 32 bytes, are the pairs 0 and 1 (low nibbles), 2 and 3 (high).
     for (int h = 0; h < 2; ++h) {
-      const Bytes nibbles = load_64(unit + 64 * h);
+      const Bytes nibbles = load_bytes(unit + 64 * h);
       const Bytes upper = _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(unit + 128 + 32 * h)));
       const Bytes left = _mm512_sllv_epi64(upper, _mm512_setr_epi64(4, 4, 4, 4, 2, 2, 2, 2));
       const Bytes right = _mm512_srlv_epi64(upper, _mm512_setr_epi64(0, 0, 0, 0, 2, 2, 2, 2));
@@ -101,7 +127,7 @@ template <DType kFormat> BANYAN_INLINE void unpack(const uint8_t* unit, Bytes* q
     }
   } else {
     const uint8_t* nibbles = unit + (kFormat == DType::kQ4_K ? 16 : 48);
-    const Bytes first = load_64(nibbles), second = load_64(nibbles + 64);
+    const Bytes first = load_bytes(nibbles), second = load_bytes(nibbles + 64);
     const Bytes a = _mm512_shuffle_i32x4(first, second, 0x88), b = _mm512_shuffle_i32x4(first, second, 0xdd);
     q[0] = low_nibbles(a);
     q[1] = low_nibbles(b);

@@ -26,6 +26,7 @@ constexpr auto kBase = kernels_avx512;
 #include "cpu/tasks.inl"
 #include "cpu/int8_format.inl"
 #include "cpu/quantize_rows.inl"
+#include "cpu/quantize_tile.inl"
 #include "cpu/dot_unit.inl"
 #include "cpu/gemm_int8_few.inl"
 #include "cpu/ahead.inl"

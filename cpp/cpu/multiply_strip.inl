@@ -1,47 +1,52 @@
-// multiply_strip: many tokens times a strip of unpacked weights, with VPDPBUSD.
+// multiply_strip: many tokens times a strip of unpacked weights, with the variant's products of bytes (x86).
 
-// One tile of tokens times one strip: 12 integer chains; then a conversion, a product and a multiply-add a chain (Q4_K, Q5_K one more, Q6_K twice).
-// Conversions have ports of their own, so of the operations that share the two of VPDPBUSD 8 in 10 are useful (8 in 11, 8 in 12): that is the bound.
+BANYAN_INLINE Vec load_up_to(const float* at, int n) { return n == kLanes ? load(at) : load_n(at, n); }
+BANYAN_INLINE void store_up_to(float* at, Vec x, int n) {
+  if (n == kLanes) store(at, x);
+  else store_n(at, x, n);
+}
+
+// One tile of tokens times one strip. With VPDPBUSD and AVX-512: 12 integer chains; then a conversion, a product and a multiply-add a chain (Q4_K, Q5_K one
+// more, Q6_K twice). Conversions have ports of their own, so of the operations that share the two of VPDPBUSD 8 in 10 are useful (8 in 11, 8 in 12): that is
+// the bound.
 template <DType kFormat, int kTokens> void multiply_strip(const Tile<kFormat>* BANYAN_RESTRICT x, const Strip& strip, int n_blocks,
     float* BANYAN_RESTRICT out, int64_t out_stride, int n_cols, const float* bias, bool is_added, const Ahead& ahead) {
   using Format = Int8Format<kFormat>;
   Vec sums[kTokens][kPanelVectors];
   BANYAN_UNROLL
   for (int v = 0; v < kPanelVectors; ++v) {
-    const int n = std::clamp(n_cols - 16 * v, 0, 16);
-    const Vec start = bias != nullptr ? load_n(bias + 16 * v, n) : zero();
+    const int n = std::clamp(n_cols - kLanes * v, 0, kLanes);
+    const Vec start = bias != nullptr ? load_up_to(bias + kLanes * v, n) : zero();
     BANYAN_UNROLL
-    for (int t = 0; t < kTokens; ++t) sums[t][v] = is_added ? add(start, load_n(out + t * out_stride + 16 * v, n)) : start;
+    for (int t = 0; t < kTokens; ++t) sums[t][v] = is_added ? add(start, load_up_to(out + t * out_stride + kLanes * v, n)) : start;
   }
   for (int b = 0; b < n_blocks; ++b, ++x) {
     ahead.ask<kPieceBytes<kFormat>>(b);
     BANYAN_UNROLL
     for (int g = 0; g < Format::kGroups; ++g) {
-      __m512i dots[kTokens][kPanelVectors];
+      Products<kFormat> dots[kTokens][kPanelVectors];
+      const auto start = [&](int t) { return Format::kHasMin ? IVec{} : four_bytes(&x->starts[g][t]); };
       BANYAN_UNROLL
       for (int t = 0; t < kTokens; ++t) {
-        const __m512i start = Format::kHasMin ? _mm512_setzero_si512() : _mm512_set1_epi32(x->starts[g][t]);
         BANYAN_UNROLL
-        for (int v = 0; v < kPanelVectors; ++v) dots[t][v] = start;
+        for (int v = 0; v < kPanelVectors; ++v) dots[t][v].begin(start(t));
       }
       constexpr int kSteps = 8 / Format::kGroups;
       BANYAN_UNROLL
       for (int k = g * kSteps; k < (g + 1) * kSteps; ++k) {
-        const Bytes w[kPanelVectors] = {load_64(strip.q[b][k][0]), load_64(strip.q[b][k][1])};
+        const Bytes w[kPanelVectors] = {load_bytes(strip.q[b][k][0]), load_bytes(strip.q[b][k][1])};
         BANYAN_UNROLL
         for (int t = 0; t < kTokens; ++t) {
-          int32_t four;
-          std::memcpy(&four, x->q[t] + 4 * k, sizeof four);
-          const Bytes q = _mm512_set1_epi32(four);
+          const Bytes q = four_bytes(x->q[t] + 4 * k);
           BANYAN_UNROLL
-          for (int v = 0; v < kPanelVectors; ++v) dots[t][v] = _mm512_dpbusd_epi32(dots[t][v], w[v], q);
+          for (int v = 0; v < kPanelVectors; ++v) dots[t][v].add(k - g * kSteps, w[v], q);
         }
       }
       BANYAN_UNROLL
       for (int v = 0; v < kPanelVectors; ++v) {
         const Vec scales = load(strip.scales[g][b][v]);
         BANYAN_UNROLL
-        for (int t = 0; t < kTokens; ++t) sums[t][v] = fma(mul(to_float(dots[t][v]), scales), broadcast(x->d[t]), sums[t][v]);
+        for (int t = 0; t < kTokens; ++t) sums[t][v] = fma(mul(to_float(dots[t][v].end(start(t))), scales), broadcast(x->d[t]), sums[t][v]);
         if constexpr (Format::kHasMin) {
           const Vec minimums = load(strip.scales[1][b][v]);
           BANYAN_UNROLL
@@ -52,8 +57,8 @@ template <DType kFormat, int kTokens> void multiply_strip(const Tile<kFormat>* B
   }
   BANYAN_UNROLL
   for (int v = 0; v < kPanelVectors; ++v) {
-    const int n = std::clamp(n_cols - 16 * v, 0, 16);
+    const int n = std::clamp(n_cols - kLanes * v, 0, kLanes);
     BANYAN_UNROLL
-    for (int t = 0; t < kTokens; ++t) store_n(out + t * out_stride + 16 * v, sums[t][v], n);
+    for (int t = 0; t < kTokens; ++t) store_up_to(out + t * out_stride + kLanes * v, sums[t][v], n);
   }
 }

@@ -1,42 +1,41 @@
-// unpack_int8: strips of weight rows as unsigned bytes in the order the integer products read them, and their scales as floats. Blocks are transposed
-// packed, as they lie in the file, and become bytes afterwards: 4-bit weights move half as much, and scales of 16 rows are worked out at once.
+// unpack_int8: strips of weight rows as unsigned bytes in the order the integer products read them, and their scales as floats (x86). Blocks are transposed
+// packed, as they lie in the file, and become bytes afterwards: 4-bit weights move half as much, and scales of kLanes rows are worked out at once.
 
-constexpr int kPanelVectors = 2;                // vectors of 16 rows in a strip
-constexpr int kStripRows = 16 * kPanelVectors;  // a strip is what a tile of tokens meets at once
-constexpr int kPanelRows = kStripRows;          // of a task. More strips, which read x less often, were slower at any number of tokens
-constexpr int kPanelBlocks = 16;                // 512 elements: a strip is 16 KiB and stays in the first-level cache with 24 tokens
+constexpr int kPanelVectors = 2;                    // vectors of kLanes rows in a strip
+constexpr int kStripRows = kLanes * kPanelVectors;  // a strip is what a tile of tokens meets at once
+constexpr int kPanelRows = kStripRows;              // of a task. More strips, which read x less often, were slower at any number of tokens
+constexpr int kPanelBlocks = 16;                    // 512 elements: a strip is 16 KiB (AVX2: 8) and stays in the first-level cache with 24 tokens
 constexpr int kPanelDepth = 32 * kPanelBlocks;
 template <DType kFormat> constexpr int kPieceBytes = static_cast<int>(row_bytes(kFormat, kPanelDepth));  // of a row in a panel
 
-// 4 elements of each of 16 rows are one vector, the operand of one VPDPBUSD.
+// 4 elements of each of kLanes rows are one vector, the operand of one VPDPBUSD or VPMADDUBSW.
+constexpr int kVectorBytes = 4 * kLanes;
 struct Strip {
-  uint8_t q[kPanelBlocks][8][kPanelVectors][64];
-  float scales[2][kPanelBlocks][kPanelVectors][16];  // Q4_K, Q5_K: scales and minimums; Q6_K: of the first and the second 16; others: one
+  alignas(64) uint8_t q[kPanelBlocks][8][kPanelVectors][kVectorBytes];
+  float scales[2][kPanelBlocks][kPanelVectors][kLanes];  // Q4_K, Q5_K: scales and minimums; Q6_K: of the first and the second 16; others: one
 };
 
 struct Int8Scratch {
   alignas(64) Strip strips[kPanelRows / kStripRows];
-  alignas(64) uint8_t rest[16][kPieceBytes<DType::kQ8_0>];  // the last rows, where there are fewer than 16
+  alignas(64) uint8_t rest[kLanes][kPieceBytes<DType::kQ8_0>];  // the last rows, where there are fewer than kLanes
 };
 static_assert(sizeof(Int8Scratch) <= Threads::kScratchBytes);
 
-// The 16 rows of a strip that one vector holds, from a block on: where its bytes and its scales begin, so that all else is a constant distance.
+// The rows of a strip that one vector holds, from a block on: where its bytes and its scales begin, so that all else is a constant distance.
 struct StripPart {
   uint8_t* q;
   float* scales;
   StripPart(Strip& strip, int block, int vector)
-      : q(reinterpret_cast<uint8_t*>(strip.q) + (8 * block * kPanelVectors + vector) * 64),
-        scales(reinterpret_cast<float*>(strip.scales) + (block * kPanelVectors + vector) * 16) {}
+      : q(reinterpret_cast<uint8_t*>(strip.q) + (8 * block * kPanelVectors + vector) * kVectorBytes),
+        scales(reinterpret_cast<float*>(strip.scales) + (block * kPanelVectors + vector) * kLanes) {}
 
-  BANYAN_INLINE void put(int b, int k, Bytes bytes) const { _mm512_store_si512(q + (8 * b + k) * kPanelVectors * 64, bytes); }
-  BANYAN_INLINE void put_scales(int group, int b, Vec values) const { store(scales + (group * kPanelBlocks + b) * kPanelVectors * 16, values); }
+  BANYAN_INLINE void put(int b, int k, Bytes bytes) const { store_bytes(q + (8 * b + k) * kPanelVectors * kVectorBytes, bytes); }
+  BANYAN_INLINE void put_scales(int group, int b, Vec values) const { store(scales + (group * kPanelBlocks + b) * kPanelVectors * kLanes, values); }
 };
 
 // Byte `i` of every dword.
-BANYAN_INLINE IVec byte_of(IVec dwords, int i) { return bit_and(_mm512_srlv_epi32(dwords, _mm512_set1_epi32(8 * i)), 255); }
-BANYAN_INLINE IVec signed_byte_of(IVec dwords, int i) { return _mm512_srai_epi32(_mm512_sllv_epi32(dwords, _mm512_set1_epi32(24 - 8 * i)), 24); }
-// The float16 in the lower half of every dword.
-BANYAN_INLINE Vec lower_half(IVec dwords) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(dwords)); }
+BANYAN_INLINE IVec byte_of(IVec dwords, int i) { return bit_and(shift_right_by(dwords, 8 * i), 255); }
+BANYAN_INLINE IVec signed_byte_of(IVec dwords, int i) { return shift_right_signed<24>(shift_left_by(dwords, 24 - 8 * i)); }
 
 // Q4_K, Q5_K: `head` has the first 16 bytes of each block, dword by dword (scale_min in dequant.inl).
 BANYAN_INLINE void put_scales_mins(const StripPart& part, const IVec* head) {
@@ -45,7 +44,7 @@ BANYAN_INLINE void put_scales_mins(const StripPart& part, const IVec* head) {
   for (int m = 0; m < 2; ++m) {  // scales, minimums
     const IVec low = bit_and(head[1 + m], 0x3f3f3f3f);
     const IVec nibbles = bit_and(m == 0 ? head[3] : shift_right<4>(head[3]), 0x0f0f0f0f);
-    const IVec high = and_or(shift_right<2>(head[1 + m]), _mm512_set1_epi32(0x30303030), nibbles);
+    const IVec high = and_or(shift_right<2>(head[1 + m]), bytes_of(48), nibbles);
     BANYAN_UNROLL
     for (int b = 0; b < 4; ++b) {
       part.put_scales(m, b, mul(to_float(byte_of(low, b)), factors[m]));
@@ -54,17 +53,17 @@ BANYAN_INLINE void put_scales_mins(const StripPart& part, const IVec* head) {
   }
 }
 
-// One block of each of 16 rows, `stride` apart.
+// One block of each of kLanes rows, `stride` apart.
 template <DType kFormat> BANYAN_INLINE void unpack_blocks(const uint8_t* from, int64_t stride, const StripPart& part) {
   IVec c[8];
   if constexpr (kFormat == DType::kQ8_0) {
-    part.put_scales(0, 0, _mm512_cvtph_ps(load_halves(from, stride)));
+    part.put_scales(0, 0, load_halves(from, stride));
     load_columns(from + 2, stride, c);
     load_columns(from + 18, stride, c + 4);
     BANYAN_UNROLL
-    for (int k = 0; k < 8; ++k) part.put(0, k, _mm512_xor_si512(c[k], bytes_of(128)));
+    for (int k = 0; k < 8; ++k) part.put(0, k, flip(c[k], bytes_of(128)));
   } else if constexpr (kFormat == DType::kQ4_0) {
-    part.put_scales(0, 0, _mm512_cvtph_ps(load_halves(from, stride)));
+    part.put_scales(0, 0, load_halves(from, stride));
     load_columns(from + 2, stride, c);
     BANYAN_UNROLL
     for (int k = 0; k < 4; ++k) {
@@ -72,7 +71,7 @@ template <DType kFormat> BANYAN_INLINE void unpack_blocks(const uint8_t* from, i
       part.put(0, 4 + k, high_nibbles(c[k]));
     }
   } else if constexpr (kFormat == DType::kQ6_K) {
-    const Vec d = _mm512_cvtph_ps(load_halves<true>(from + 206, stride));
+    const Vec d = load_halves<true>(from + 206, stride);
     load_columns(from + 192, stride, c);
     BANYAN_UNROLL
     for (int j = 0; j < 4; ++j) {
@@ -92,8 +91,7 @@ template <DType kFormat> BANYAN_INLINE void unpack_blocks(const uint8_t* from, i
         for (int j = 0; j < 4; ++j) {
           const int k = piece % 2 * 4 + j, b = 4 * h + piece / 2;
           const IVec upper = c[k];
-          const IVec low = _mm512_rolv_epi32(upper, _mm512_set1_epi32(piece / 2 == 0 ? 4 : 2));
-          const IVec high = _mm512_rolv_epi32(upper, _mm512_set1_epi32(piece / 2 == 0 ? 0 : 30));
+          const IVec low = shift_bits(upper, piece / 2 == 0 ? 4 : 2), high = shift_bits(upper, piece / 2 == 0 ? 0 : -2);
           part.put(b, k, and_or(low, bytes_of(48), low_nibbles(nibbles[j])));
           part.put(b + 2, k, and_or(high, bytes_of(48), high_nibbles(nibbles[j])));
         }
@@ -116,8 +114,8 @@ template <DType kFormat> BANYAN_INLINE void unpack_blocks(const uint8_t* from, i
         const int k = piece % 2 * 4 + j, b = piece / 2 * 2;
         IVec low = low_nibbles(nibbles[j]), high = high_nibbles(nibbles[j]);
         if constexpr (kFormat == DType::kQ5_K) {  // bit b of the fifth bits belongs to the low nibbles, the next to the high
-          low = and_or(_mm512_rolv_epi32(c[k], _mm512_set1_epi32((36 - b) % 32)), bytes_of(16), low);
-          high = and_or(_mm512_rolv_epi32(c[k], _mm512_set1_epi32((35 - b) % 32)), bytes_of(16), high);
+          low = and_or(shift_bits(c[k], 4 - b), bytes_of(16), low);
+          high = and_or(shift_bits(c[k], 3 - b), bytes_of(16), high);
         }
         part.put(b, k, low);
         part.put(b + 1, k, high);
@@ -135,13 +133,13 @@ void unpack_strip(Int8Scratch& s, Strip& strip, const uint8_t* from, int64_t row
   constexpr int kElements = traits(kFormat).block_size, kBytes = traits(kFormat).block_bytes;
   const size_t piece_bytes = row_bytes(kFormat, n_k);
   int step = 0;
-  for (int v = 0; v < kPanelVectors; ++v, from += 16 * row_stride) {
-    const int n = std::min(16, n_rows - 16 * v);
+  for (int v = 0; v < kPanelVectors; ++v, from += kLanes * row_stride) {
+    const int n = std::min(kLanes, n_rows - kLanes * v);
     if (n <= 0) return;
     const uint8_t* rows = from;
     int64_t stride = row_stride;
-    if (n < 16) {
-      for (int i = 0; i < 16; ++i) std::memcpy(s.rest[i], from + std::min(i, n - 1) * row_stride, piece_bytes);
+    if (n < kLanes) {
+      for (int i = 0; i < kLanes; ++i) std::memcpy(s.rest[i], from + std::min(i, n - 1) * row_stride, piece_bytes);
       rows = s.rest[0];
       stride = kPieceBytes<DType::kQ8_0>;
     }

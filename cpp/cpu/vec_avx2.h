@@ -68,23 +68,29 @@ template <int kBits> BANYAN_INLINE IVec shift_right(IVec a) { return _mm256_srli
 template <int kBits> BANYAN_INLINE IVec shift_left(IVec a) { return _mm256_slli_epi32(a, kBits); }
 BANYAN_INLINE Vec to_float(IVec a) { return _mm256_cvtepi32_ps(a); }
 
-// out[c, r] = in[r, c] for kLanes x kLanes. Four columns at a time: half j of z[i] holds row 4j + i, so one 4x4 transposition per half
+// Four dwords of each of 8 rows, `stride` bytes apart: columns[c] has dword c of every row. Half j of z[i] holds row 4j + i, so one 4x4 transposition per half
 // gives whole columns, and the rows arrive by cheap inserts from memory.
+BANYAN_INLINE void load_columns(const void* at, int64_t stride, IVec* columns) {
+  const auto row = [&](int i) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(static_cast<const char*>(at) + i * stride)); };
+  __m256i z[4];
+  BANYAN_UNROLL
+  for (int i = 0; i < 4; ++i) z[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(row(i)), row(i + 4), 1);
+  const __m256i low01 = _mm256_unpacklo_epi32(z[0], z[1]), high01 = _mm256_unpackhi_epi32(z[0], z[1]);
+  const __m256i low23 = _mm256_unpacklo_epi32(z[2], z[3]), high23 = _mm256_unpackhi_epi32(z[2], z[3]);
+  columns[0] = _mm256_unpacklo_epi64(low01, low23);
+  columns[1] = _mm256_unpackhi_epi64(low01, low23);
+  columns[2] = _mm256_unpacklo_epi64(high01, high23);
+  columns[3] = _mm256_unpackhi_epi64(high01, high23);
+}
+
+// out[c, r] = in[r, c] for kLanes x kLanes.
 BANYAN_INLINE void transpose(const float* in, int64_t in_stride, float* out, int64_t out_stride) {
   BANYAN_UNROLL
   for (int c = 0; c < 8; c += 4) {
-    __m256 z[4];
+    IVec columns[4];
+    load_columns(in + c, in_stride * static_cast<int64_t>(sizeof(float)), columns);
     BANYAN_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      const float* row = in + i * in_stride + c;
-      z[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(row)), _mm_loadu_ps(row + 4 * in_stride), 1);
-    }
-    const __m256 low01 = _mm256_unpacklo_ps(z[0], z[1]), high01 = _mm256_unpackhi_ps(z[0], z[1]);
-    const __m256 low23 = _mm256_unpacklo_ps(z[2], z[3]), high23 = _mm256_unpackhi_ps(z[2], z[3]);
-    _mm256_storeu_ps(out + (c + 0) * out_stride, _mm256_shuffle_ps(low01, low23, 0x44));
-    _mm256_storeu_ps(out + (c + 1) * out_stride, _mm256_shuffle_ps(low01, low23, 0xee));
-    _mm256_storeu_ps(out + (c + 2) * out_stride, _mm256_shuffle_ps(high01, high23, 0x44));
-    _mm256_storeu_ps(out + (c + 3) * out_stride, _mm256_shuffle_ps(high01, high23, 0xee));
+    for (int i = 0; i < 4; ++i) _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + (c + i) * out_stride), columns[i]);
   }
 }
 

@@ -1,0 +1,73 @@
+// The ops of avx2, on the same machines, but gemm of block formats multiplies integers (VPMADDUBSW). And the same beside avx512, for machines that have
+// AVX-512 without VNNI (Skylake-X): these products take fewer steps than longer vectors of floats.
+#include "cpu/kernels.h"
+
+#if defined(__x86_64__) || defined(_M_X64)
+
+#include <immintrin.h>
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#elif defined(__GNUC__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // Products::sum, which the first step sets
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c")
+#endif
+
+namespace banyan {
+namespace avx2int8 {
+namespace {
+constexpr auto kBase = kernels_avx2;
+#include "cpu/vec_avx2.h"
+#include "cpu/tasks.inl"
+#include "cpu/int8_format_avx2.inl"
+#include "cpu/products_maddubs.inl"
+#include "cpu/quantize_rows_avx2.inl"
+#include "cpu/quantize_tile.inl"
+#include "cpu/dot_unit_avx2.inl"
+#include "cpu/gemm_int8_few.inl"
+#include "cpu/ahead.inl"
+#include "cpu/unpack_int8.inl"
+#include "cpu/multiply_strip.inl"
+#include "cpu/gemm_int8.inl"
+
+void gemm_beside_avx512(Stream& stream, const GemmArgs& args) {
+  const bool is_float = args.w.dtype == DType::kQ8_0 ? args.n_tokens > kFewInt8TokensOf<DType::kQ8_0> : traits(args.w.dtype).block_size == 1;
+  (is_float ? kernels_avx512() : kernels_avx2int8())->gemm(stream, args);
+}
+}  // namespace
+}  // namespace avx2int8
+}  // namespace banyan
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#elif defined(__GNUC__)
+#pragma GCC pop_options
+#endif
+
+const banyan::Ops* banyan::kernels_avx2int8() {
+  static const Ops ops = [] {
+    Ops all = *avx2int8::kBase();
+    all.name = "avx2int8";
+    all.gemm = avx2int8::gemm_int8;
+    return all;
+  }();
+  return &ops;
+}
+
+const banyan::Ops* banyan::kernels_avx512int8() {
+  static const Ops ops = [] {
+    Ops all = *kernels_avx512();
+    all.name = "avx512int8";
+    all.gemm = avx2int8::gemm_beside_avx512;
+    return all;
+  }();
+  return &ops;
+}
+
+#else
+
+const banyan::Ops* banyan::kernels_avx2int8() { return nullptr; }
+const banyan::Ops* banyan::kernels_avx512int8() { return nullptr; }
+
+#endif

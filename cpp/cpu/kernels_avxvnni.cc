@@ -1,0 +1,56 @@
+// AVX-VNNI: Alder Lake, Zen 5 and later, most of Intel's without AVX-512. As avx2int8, with VPDPBUSD.
+#include "cpu/kernels.h"
+
+#if defined(__x86_64__) || defined(_M_X64)
+
+#include <immintrin.h>
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avxvnni"))), apply_to = function)
+#elif defined(__GNUC__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // Products::sum, which the first step sets
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c,avxvnni")
+#endif
+
+namespace banyan {
+namespace avxvnni {
+namespace {
+constexpr auto kBase = kernels_avx2;
+#include "cpu/vec_avx2.h"
+#include "cpu/tasks.inl"
+#include "cpu/int8_format_avx2.inl"
+#include "cpu/products_dpbusd.inl"
+#include "cpu/quantize_rows_avx2.inl"
+#include "cpu/quantize_tile.inl"
+#include "cpu/dot_unit_avx2.inl"
+#include "cpu/gemm_int8_few.inl"
+#include "cpu/ahead.inl"
+#include "cpu/unpack_int8.inl"
+#include "cpu/multiply_strip.inl"
+#include "cpu/gemm_int8.inl"
+}  // namespace
+}  // namespace avxvnni
+}  // namespace banyan
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#elif defined(__GNUC__)
+#pragma GCC pop_options
+#endif
+
+const banyan::Ops* banyan::kernels_avxvnni() {
+  static const Ops ops = [] {
+    Ops all = *avxvnni::kBase();
+    all.name = "avxvnni";
+    all.gemm = avxvnni::gemm_int8;
+    return all;
+  }();
+  return &ops;
+}
+
+#else
+
+const banyan::Ops* banyan::kernels_avxvnni() { return nullptr; }
+
+#endif
