@@ -58,7 +58,7 @@ const { commit, cpu } = earlier ?? provenance();
 const rows = (earlier?.['rows'] ?? []) as Row[];
 const threads = Number(flags.threads);
 const variants = loadNative().cpuVariants();
-const floatVariant = ['avx512', 'neon'].find((variant) => variants.includes(variant));
+const floatVariant = ['avx512', 'avx2', 'neon'].find((variant) => variants.includes(variant));
 
 async function measure(subject: Subject, positions: number, type: FileType): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'banyan-accuracy-'));

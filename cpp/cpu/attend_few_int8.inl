@@ -290,10 +290,12 @@ inline void add_int8(const WholeRows& values, const FewAhead& ahead, const float
   });
 }
 
+inline void quantize_queries(const AttendArgs& a, QueryTile& tile) {
+  for (int64_t i = 0; i < int64_t{tile.n_rows()} * a.head_dim; i += 32) quantize_query(tile.q + i);
+}
+
 struct FewInt8 {
-  static void prepare(const AttendArgs& a, QueryTile& tile) {
-    for (int64_t i = 0; i < int64_t{tile.n_rows()} * a.head_dim; i += 32) quantize_query(tile.q + i);
-  }
+  static void prepare(const AttendArgs& a, QueryTile& tile) { quantize_queries(a, tile); }
   static void fold(const AttendJob& job, QueryTile& tile, const FewHeads& heads, int64_t n, int n_keys) {
     const AttendArgs& a = job.args;
     CopiedRows copied;

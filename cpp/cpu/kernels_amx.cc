@@ -39,6 +39,7 @@ constexpr auto kBase = kernels_avx512vnni;
 #include "cpu/attend_keys.inl"
 #include "cpu/inject.inl"
 #include "cpu/slot_tiles.inl"
+#include "cpu/tile_scales.inl"
 #include "cpu/pack_terms.inl"
 #include "cpu/attend_bf16.inl"
 }  // namespace

@@ -1,4 +1,4 @@
-// The ops of avx2, on the same machines, but gemm of block formats multiplies integers (VPMADDUBSW). And the same beside avx512, for machines that have
+// The ops of avx2, on the same machines, but gemm of block formats and injection of Q8_0 slots multiply integers. And the same beside avx512, for machines that have
 // AVX-512 without VNNI (Skylake-X): these products take fewer steps than longer vectors of floats.
 #include "cpu/kernels.h"
 
@@ -14,26 +14,19 @@
 #pragma GCC target("avx2,fma,f16c")
 #endif
 
+#define BANYAN_PRODUCTS "cpu/products_maddubs.inl"
+
 namespace banyan {
 namespace avx2int8 {
 namespace {
-constexpr auto kBase = kernels_avx2;
-#include "cpu/vec_avx2.h"
-#include "cpu/tasks.inl"
-#include "cpu/int8_format_avx2.inl"
-#include "cpu/products_maddubs.inl"
-#include "cpu/quantize_rows_avx2.inl"
-#include "cpu/quantize_tile.inl"
-#include "cpu/dot_unit_avx2.inl"
-#include "cpu/gemm_int8_few.inl"
-#include "cpu/ahead.inl"
-#include "cpu/unpack_int8.inl"
-#include "cpu/multiply_strip.inl"
-#include "cpu/gemm_int8.inl"
+#include "cpu/kernels_int8_avx2.inl"
 
 void gemm_beside_avx512(Stream& stream, const GemmArgs& args) {
   const bool is_float = args.w.dtype == DType::kQ8_0 ? args.n_tokens > kFewInt8TokensOf<DType::kQ8_0> : traits(args.w.dtype).block_size == 1;
   (is_float ? kernels_avx512() : kernels_avx2int8())->gemm(stream, args);
+}
+void inject_beside_avx512(Stream& stream, const InjectArgs& args) {
+  (args.kv.is_tiled ? kernels_avx2int8() : kernels_avx512())->inject(stream, args);
 }
 }  // namespace
 }  // namespace avx2int8
@@ -50,6 +43,8 @@ const banyan::Ops* banyan::kernels_avx2int8() {
     Ops all = *avx2int8::kBase();
     all.name = "avx2int8";
     all.gemm = avx2int8::gemm_int8;
+    all.inject = avx2int8::inject_int8;
+    all.has_slot_tiles = true;
     return all;
   }();
   return &ops;
@@ -60,6 +55,8 @@ const banyan::Ops* banyan::kernels_avx512int8() {
     Ops all = *kernels_avx512();
     all.name = "avx512int8";
     all.gemm = avx2int8::gemm_beside_avx512;
+    all.inject = avx2int8::inject_beside_avx512;
+    all.has_slot_tiles = true;
     return all;
   }();
   return &ops;

@@ -42,6 +42,8 @@ constexpr auto kBase = kernels_avx512;
 #include "cpu/inject.inl"
 #include "cpu/attend_few_int8.inl"
 #include "cpu/slot_tiles.inl"
+#include "cpu/tile_scales.inl"
+#include "cpu/tile_products.inl"
 #include "cpu/attend_tiles.inl"
 }  // namespace
 }  // namespace avx512vnni

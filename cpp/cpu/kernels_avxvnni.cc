@@ -1,4 +1,4 @@
-// AVX-VNNI: Alder Lake, Zen 5 and later, most of Intel's without AVX-512. As avx2int8, with VPDPBUSD.
+// AVX-VNNI: Alder Lake, Zen 5 and later, most of Intel's without AVX-512. As avx2int8, with VPDPBUSD and VPDPWSSD.
 #include "cpu/kernels.h"
 
 #if defined(__x86_64__) || defined(_M_X64)
@@ -13,22 +13,12 @@
 #pragma GCC target("avx2,fma,f16c,avxvnni")
 #endif
 
+#define BANYAN_PRODUCTS "cpu/products_dpbusd.inl"
+
 namespace banyan {
 namespace avxvnni {
 namespace {
-constexpr auto kBase = kernels_avx2;
-#include "cpu/vec_avx2.h"
-#include "cpu/tasks.inl"
-#include "cpu/int8_format_avx2.inl"
-#include "cpu/products_dpbusd.inl"
-#include "cpu/quantize_rows_avx2.inl"
-#include "cpu/quantize_tile.inl"
-#include "cpu/dot_unit_avx2.inl"
-#include "cpu/gemm_int8_few.inl"
-#include "cpu/ahead.inl"
-#include "cpu/unpack_int8.inl"
-#include "cpu/multiply_strip.inl"
-#include "cpu/gemm_int8.inl"
+#include "cpu/kernels_int8_avx2.inl"
 }  // namespace
 }  // namespace avxvnni
 }  // namespace banyan
@@ -44,6 +34,8 @@ const banyan::Ops* banyan::kernels_avxvnni() {
     Ops all = *avxvnni::kBase();
     all.name = "avxvnni";
     all.gemm = avxvnni::gemm_int8;
+    all.inject = avxvnni::inject_int8;
+    all.has_slot_tiles = true;
     return all;
   }();
   return &ops;

@@ -3,6 +3,12 @@
 // Sums of four products.
 BANYAN_INLINE IVec sum_pairs(__m256i pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
 
+// sum += products of 16 bits, two a lane.
+BANYAN_INLINE void add_pairs(IVec& sum, __m256i a, __m256i b) {
+  sum = _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
+  BANYAN_NOW(sum);
+}
+
 // Weights of Q8_0 do not fit beside x, and many tokens gain nothing over floats when signs move to x and no two steps can be added in 16 bits.
 template <DType kFormat> constexpr bool kHasStrips = kFormat != DType::kQ8_0;
 // Beyond these tokens the unpacking of gemm_int8.inl pays; floats in the case of Q8_0.

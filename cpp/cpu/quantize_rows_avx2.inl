@@ -16,7 +16,20 @@ BANYAN_INLINE int sum_16(__m128i q) {
 
 BANYAN_INLINE IVec without_sign(Vec a) { return _mm256_slli_epi32(_mm256_castps_si256(a), 1); }
 
-// The maximum is taken over bits: there a NaN is the largest, so it reaches d and every output.
+// The largest magnitude, out of bits without_sign. The maximum is taken over bits: there a NaN is the largest, so it reaches d and every output.
+BANYAN_INLINE float highest_in(IVec bits) {
+  __m128i most = _mm_max_epu32(_mm256_castsi256_si128(bits), _mm256_extracti128_si256(bits, 1));
+  most = _mm_max_epu32(most, _mm_shuffle_epi32(most, 0x4e));
+  most = _mm_max_epu32(most, _mm_shuffle_epi32(most, 0xb1));
+  const uint32_t highest_bits = static_cast<uint32_t>(_mm_cvtsi128_si32(most)) >> 1;
+  float highest;
+  std::memcpy(&highest, &highest_bits, sizeof highest);
+  return highest;
+}
+
+// d, or the least whose inverse is finite. NaN stays NaN.
+BANYAN_INLINE float with_inverse(float d) { return d < std::numeric_limits<float>::min() ? std::numeric_limits<float>::min() : d; }
+
 BANYAN_INLINE QuantizedBlock quantize_block(const float* x) {
   Vec part[4];
   IVec bits = without_sign(load(x));
@@ -25,15 +38,8 @@ BANYAN_INLINE QuantizedBlock quantize_block(const float* x) {
     part[i] = load(x + 8 * i);
     bits = _mm256_max_epu32(bits, without_sign(part[i]));
   }
-  __m128i most = _mm_max_epu32(_mm256_castsi256_si128(bits), _mm256_extracti128_si256(bits, 1));
-  most = _mm_max_epu32(most, _mm_shuffle_epi32(most, 0x4e));
-  most = _mm_max_epu32(most, _mm_shuffle_epi32(most, 0xb1));
-  const uint32_t highest_bits = static_cast<uint32_t>(_mm_cvtsi128_si32(most)) >> 1;
-  float highest;
-  std::memcpy(&highest, &highest_bits, sizeof highest);
   QuantizedBlock block;
-  const float d = highest / 127.0f;
-  block.d = d < std::numeric_limits<float>::min() ? std::numeric_limits<float>::min() : d;  // so that 1 / d is finite; NaN stays NaN
+  block.d = with_inverse(highest_in(bits) / 127.0f);
   const Vec inverse = broadcast(1.0f / block.d);
   const auto whole = [&](int i) { return _mm256_cvtps_epi32(mul(part[i], inverse)); };
   // Packing goes by halves of a vector, so dwords come out as 0, 2, 4, 6 and 1, 3, 5, 7.

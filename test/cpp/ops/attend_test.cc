@@ -206,8 +206,15 @@ void check_inject(Run& run, const Way& way, const InjectCase& c, int i) {
     const float scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim));
     const AttendArgs args{nullptr, q.data(), view, begin.data(), end.data(), c.tokens, c.heads, c.kv_heads, c.head_dim, scale};
     const Way in_floats{"", [](const Run&, DType, int) { return Rounding::kNone; }};  // where rows are not what inject is made for
-    check_case(run, has_tiles && !is_tiled ? in_floats : way, "inject " + std::to_string(i) + (is_tiled ? ", tiles" : ""), args, cache, false,
-        [&run, &c](const AttendArgs& a) {
+    const Way in_tiles{"", [](const Run& by, DType keys, int n_rows) {
+                         const Rounding rounding = rounding_of(by, keys, n_rows);
+                         return rounding == Rounding::kNone ? Rounding::kInts : rounding;  // no variant reads tiles in floats
+                       }};
+    check_case(run,
+        is_tiled    ? in_tiles
+        : has_tiles ? in_floats
+                    : way,
+        "inject " + std::to_string(i) + (is_tiled ? ", tiles" : ""), args, cache, false, [&run, &c](const AttendArgs& a) {
           run.inject({a.out, a.q, a.kv, c.slots, a.n_tokens, a.n_heads, a.n_kv_heads, a.head_dim, a.scale});
         });
   }
