@@ -6,7 +6,7 @@
 // gives (bench/ceilings.ts), measured before each of its processes: matrix products of a prompt, bytes that decoding reads. --add adds to the rows in the --json file, so
 // that they can be measured one by one; --repeats 0 only reports. --variant and --peer-cpu (one of the peer's libggml-cpu-NAME libraries, e.g. haswell) show a
 // machine that has less than this one. --compare prints what became slower or faster than an earlier --json by more than both runs'
-// spread. --markdown replaces what stands between <!-- bench:peers --> and <!-- /bench:peers -->.
+// spread. --markdown replaces what stands between <!-- bench:peers --> and <!-- /bench:peers --> (with a variant: <!-- bench:peers VARIANT -->).
 import { execFileSync, spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -216,7 +216,8 @@ if (rows.length > 0 && flags.svg !== undefined) {
   const bars = kQuantities.flatMap((quantity) => rows.map((row) => barOf(row, quantity)));
   writeFileSync(join(flags.svg, 'peers.svg'), ratioBars('Tokens per second beside node-llama-cpp', 'Banyan / node-llama-cpp', bars));
 }
-if (rows.length > 0 && flags.markdown !== undefined) writeSection(flags.markdown, 'bench:peers', markdown());
+if (rows.length > 0 && flags.markdown !== undefined)
+  writeSection(flags.markdown, flags.variant === undefined ? 'bench:peers' : `bench:peers ${flags.variant}`, markdown());
 if (flags.compare !== undefined) {
   for (const { verdict, name, before, after } of compare(readResults(flags.compare), file)) {
     if (verdict === 'worse' || verdict === 'better')
