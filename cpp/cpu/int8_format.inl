@@ -32,6 +32,10 @@ BANYAN_INLINE Bytes four_bytes(const void* at) {  // the same in every dword
   std::memcpy(&four, at, sizeof four);
   return _mm512_set1_epi32(four);
 }
+// n <= kLanes, which masks count to.
+BANYAN_INLINE Vec load_up_to(const float* at, int n) { return load_n(at, n); }
+BANYAN_INLINE void store_up_to(float* at, Vec x, int n) { store_n(at, x, n); }
+
 BANYAN_INLINE Bytes low_nibbles(Bytes a) { return _mm512_and_si512(a, bytes_of(15)); }
 BANYAN_INLINE Bytes high_nibbles(Bytes a) { return _mm512_and_si512(_mm512_srli_epi16(a, 4), bytes_of(15)); }
 BANYAN_INLINE Bytes flip(Bytes a, Bytes bits) { return _mm512_xor_si512(a, bits); }

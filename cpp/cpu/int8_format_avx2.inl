@@ -25,6 +25,13 @@ BANYAN_INLINE Bytes four_bytes(const void* at) {  // the same in every dword
   std::memcpy(&four, at, sizeof four);
   return _mm256_set1_epi32(four);
 }
+// n <= kLanes. Whole vectors without a mask, whose stores some processors take dozens of steps for.
+BANYAN_INLINE Vec load_up_to(const float* at, int n) { return n == kLanes ? load(at) : load_n(at, n); }
+BANYAN_INLINE void store_up_to(float* at, Vec x, int n) {
+  if (n == kLanes) store(at, x);
+  else store_n(at, x, n);
+}
+
 BANYAN_INLINE Bytes low_nibbles(Bytes a) { return _mm256_and_si256(a, bytes_of(15)); }
 BANYAN_INLINE Bytes high_nibbles(Bytes a) { return _mm256_and_si256(_mm256_srli_epi16(a, 4), bytes_of(15)); }
 BANYAN_INLINE Bytes flip(Bytes a, Bytes bits) { return _mm256_xor_si256(a, bits); }

@@ -1,11 +1,5 @@
 // multiply_strip: many tokens times a strip of unpacked weights, with the variant's products of bytes (x86).
 
-BANYAN_INLINE Vec load_up_to(const float* at, int n) { return n == kLanes ? load(at) : load_n(at, n); }
-BANYAN_INLINE void store_up_to(float* at, Vec x, int n) {
-  if (n == kLanes) store(at, x);
-  else store_n(at, x, n);
-}
-
 // One tile of tokens times one strip. With VPDPBUSD and AVX-512: 12 integer chains; then a conversion, a product and a multiply-add a chain (Q4_K, Q5_K one
 // more, Q6_K twice). Conversions have ports of their own, so of the operations that share the two of VPDPBUSD 8 in 10 are useful (8 in 11, 8 in 12): that is
 // the bound.
