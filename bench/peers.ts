@@ -120,11 +120,9 @@ const percentText = (values: readonly number[]): string => {
   return `${middle.toFixed(0)} % (${min.toFixed(0)}-${max.toFixed(0)})`;
 };
 
-const peerCopy = mkdtempSync(join(tmpdir(), 'banyan-peer-'));
 const folder = flags.keep ?? mkdtempSync(join(tmpdir(), 'banyan-peers-'));
 mkdirSync(folder, { recursive: true });
 const earlier = flags.add && flags.json !== undefined ? resumeResults(flags.json, 'peers', flags.repeats !== '0') : undefined;
-const peerCpu = flags['peer-cpu'];
 const { commit, cpu } = earlier ?? provenance();
 const rows = (earlier?.['rows'] ?? []) as Row[];
 const repeats = Number(flags.repeats);
@@ -133,11 +131,17 @@ const isReport = earlier !== undefined && repeats === 0;
 const [decode, threads] = isReport ? [Number(earlier['decode']), Number(earlier['threads'])] : [Number(flags.decode), Number(flags.threads)];
 if (earlier !== undefined && (earlier['decode'] !== decode || earlier['threads'] !== threads))
   throw new Error(`${flags.json!} was measured with other settings`);
+// What both programs were held down to, as the file tells.
+const variant = (isReport ? (earlier['variant'] as string | undefined) : undefined) ?? flags.variant;
+const peerCpu = (isReport ? (earlier['peerCpu'] as string | undefined) : undefined) ?? flags['peer-cpu'];
+if (earlier !== undefined && !isReport && (earlier['variant'] !== variant || earlier['peerCpu'] !== peerCpu))
+  throw new Error(`${flags.json!} was measured with another --variant or --peer-cpu`);
+const peerCopy = peerCpu === undefined || repeats === 0 ? undefined : mkdtempSync(join(tmpdir(), 'banyan-peer-'));
 console.log(
   `${''.padEnd(42)}${'Banyan'.padStart(22)}${'node-llama-cpp'.padStart(22)}${'ratio'.padStart(8)}${'of the ceiling'.padStart(16)}   tokens per second, ${threads} threads`,
 );
 try {
-  const peer = peerCpu === undefined || repeats === 0 ? peersFolder : peerWithOnly(peerCpu, peerCopy);
+  const peer = peerCopy === undefined ? peersFolder : peerWithOnly(peerCpu!, peerCopy);
   for (const name of flags.shapes.split(',')) {
     const shape = shapeOf(name);
     for (const type of repeats === 0 ? [] : (flags.types.split(',') as FileType[])) {
@@ -147,8 +151,8 @@ try {
         let row = rows.find((each) => each.shape === name && each.type === type && each.prompt === prompt);
         if (row === undefined) rows.push((row = { shape: name, type, prompt, ours: [], theirs: [], bytes: statSync(file).size, ceilings: [] }));
         for (let i = 0; i < repeats; i++) {
-          row.ceilings.push(measureCeilings(threads, flags.variant));
-          row.ours.push(run(peersFolder, 'run_banyan.mjs', { file, threads, prompt, decode, variant: flags.variant }));
+          row.ceilings.push(measureCeilings(threads, variant));
+          row.ours.push(run(peersFolder, 'run_banyan.mjs', { file, threads, prompt, decode, variant }));
           row.theirs.push(run(peer, 'run_llama.mjs', { file, threads, prompt, decode }));
         }
         for (const quantity of kQuantities) {
@@ -162,7 +166,7 @@ try {
     }
   }
 } finally {
-  rmSync(peerCopy, { recursive: true, force: true });
+  if (peerCopy !== undefined) rmSync(peerCopy, { recursive: true, force: true });
   if (flags.keep === undefined) rmSync(folder, { recursive: true, force: true });
 }
 
@@ -193,9 +197,13 @@ function markdown(): string {
   );
   const device = rows[0]?.ours[0]?.device ?? '';
   const { min, max } = spread(rows.map(({ ours }) => ours.length));
+  const command = [
+    'npm run bench:peers',
+    ...(variant === undefined ? [] : [`-- --variant ${variant}`, ...(peerCpu === undefined ? [] : [`--peer-cpu ${peerCpu}`])]),
+  ].join(' ');
   const intro =
     `Tokens per second, medians of ${min === max ? max : `${min} to ${max}`} processes (smallest-largest), ${device}, ${cpu}, commit ${commit}. ` +
-    '`npm run bench:peers`. Above 1: Banyan is faster. Random weights in real shapes, the same files, ids and threads, the peer with flash attention. ' +
+    `\`${command}\`. Above 1: Banyan is faster. Random weights in real shapes, the same files, ids and threads, the peer with flash attention. ` +
     'The ceilings were measured before each process of Banyan: products of bytes for prompts (F16: of floats), reading for decoding.';
   const tiles = rows.flatMap(({ ceilings }) =>
     ceilings.flatMap((each) => (each.tiles === undefined || each.bytes === undefined ? [] : [each.tiles / each.bytes])),
@@ -210,14 +218,14 @@ function markdown(): string {
 }
 
 const file = { bench: 'peers', commit, cpu, flags, measured };
-if (flags.json !== undefined) writeResults(flags.json, { ...file, device: rows[0]?.ours[0]?.device, threads, decode, rows });
+if (flags.json !== undefined) writeResults(flags.json, { ...file, device: rows[0]?.ours[0]?.device, threads, decode, variant, peerCpu, rows });
 if (rows.length > 0 && flags.svg !== undefined) {
   mkdirSync(flags.svg, { recursive: true });
   const bars = kQuantities.flatMap((quantity) => rows.map((row) => barOf(row, quantity)));
   writeFileSync(join(flags.svg, 'peers.svg'), ratioBars('Tokens per second beside node-llama-cpp', 'Banyan / node-llama-cpp', bars));
 }
 if (rows.length > 0 && flags.markdown !== undefined)
-  writeSection(flags.markdown, flags.variant === undefined ? 'bench:peers' : `bench:peers ${flags.variant}`, markdown());
+  writeSection(flags.markdown, variant === undefined ? 'bench:peers' : `bench:peers ${variant}`, markdown());
 if (flags.compare !== undefined) {
   for (const { verdict, name, before, after } of compare(readResults(flags.compare), file)) {
     if (verdict === 'worse' || verdict === 'better')

@@ -49,7 +49,7 @@ BANYAN_INLINE Bytes shift_bits(Bytes a, int n_bits) { return _mm512_rolv_epi32(a
 // The float16 in the lower half of every dword.
 BANYAN_INLINE Vec lower_half(IVec dwords) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(dwords)); }
 
-// The sums of up to 16 products of a lane: VPDPBUSD adds four at a time to what they start from.
+// A lane's sum of up to 8 steps of four products (VPDPBUSD).
 template <DType> struct Products {
   IVec sum;
   BANYAN_INLINE void begin(IVec start) { sum = start; }
