@@ -37,15 +37,16 @@ template <DType kFormat, int kTokens> BANYAN_INLINE void dot_unit(const uint8_t*
       scales = _mm512_permutexvar_ps(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), load_scales_q6_k(w));
     }
   }
+  const Vec base = based(scales);
   BANYAN_UNROLL
   for (int t = 0; t < kTokens; ++t) {
     const Unit<kFormat>& u = x[t * x_stride];
     __m512i dots;
-    if constexpr (Format::kHasMin) dots = _mm512_setzero_si512();
+    if constexpr (Format::kHasMin) dots = _mm512_set1_epi32(kFloatBaseBits);
     else dots = load_bytes(u.starts);
     BANYAN_UNROLL
     for (int v = 0; v < Format::kVectors; ++v) dots = _mm512_dpbusd_epi32(dots, q[v], load_bytes(u.q + 64 * v));
-    sums[t] = fma(to_float(dots), mul(scales, load(u.d)), sums[t]);
+    sums[t] = fma(scaled(dots, scales, base), load(u.d), sums[t]);
     if constexpr (Format::kHasMin) sums[t] = fma(minimums, load(u.minus_sums), sums[t]);
   }
 }

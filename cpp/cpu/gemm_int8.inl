@@ -10,7 +10,7 @@ constexpr int64_t kRoundBytes = 4 << 20;  // of x that many tokens share
 constexpr int64_t kInt8Cols = 1 << 18;    // beyond it x of few tokens would not fit into the shared memory
 
 template <DType kFormat>
-using MultiplyStrip = void (*)(const Tile<kFormat>*, const Strip&, int, float*, int64_t, int, const float*, bool, const Ahead&);
+using MultiplyStrip = void (*)(const Tile<kFormat>*, const Strip&, int, float*, int64_t, int, const float*, bool, const Ahead&, int64_t);
 
 template <DType kFormat, int... kLess> MultiplyStrip<kFormat> multiply_strip_of(int n_tokens, std::integer_sequence<int, kLess...>) {
   static constexpr MultiplyStrip<kFormat> kAll[] = {multiply_strip<kFormat, kLess + 1>...};
@@ -77,7 +77,7 @@ template <DType kFormat> void int8_panel_task(const Int8Job& job, int index, std
         for (int64_t tile = group; tile < std::min(tile_end, group + kGroupTiles); ++tile) {
           multiply_strip_of<kFormat>(job.n_tokens(tile), std::make_integer_sequence<int, kInt8Tokens>())(x + tile * job.n_blocks() + k / 32,
               s.strips[r / kStripRows], n_k / 32, a.out + tile * job.tokens_per_tile * a.w.rows + row + r, a.w.rows, n_rows - r, bias,
-              k > 0 || a.accumulate, part_of_tile(ahead_of(r), tile - tile_begin, tile_end - tile_begin, n_k / 32));
+              k > 0 || a.accumulate, part_of_tile(ahead_of(r), tile - tile_begin, tile_end - tile_begin, n_k / 32), job.n_blocks());
         }
       }
     }

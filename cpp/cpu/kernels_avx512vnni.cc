@@ -25,6 +25,7 @@ constexpr auto kBase = kernels_avx512;
 #include "cpu/vec_math.inl"
 #include "cpu/tasks.inl"
 #include "cpu/int8_format.inl"
+#include "cpu/float_base.inl"
 #include "cpu/quantize_rows.inl"
 #include "cpu/quantize_tile.inl"
 #include "cpu/dot_unit.inl"

@@ -7,6 +7,7 @@ constexpr auto kBase = kernels_avx2;
 #include "cpu/tasks.inl"
 #include "cpu/int8_format_avx2.inl"
 #include BANYAN_PRODUCTS
+#include "cpu/float_base.inl"
 #include "cpu/quantize_rows_avx2.inl"
 #include "cpu/quantize_tile.inl"
 #include "cpu/dot_unit_avx2.inl"

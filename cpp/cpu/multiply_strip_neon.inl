@@ -4,7 +4,7 @@ BANYAN_INLINE Vec load_up_to(const float* at, int n) { return n == kLanes ? load
 
 // One tile of tokens times one strip: up to 12 integer sums; then a conversion, a product and a multiply-add each (Q4_K, Q5_K one more, Q6_K twice).
 template <int kGroups, bool kHasMin, int kTokens> void multiply_tile(const TokenTile* BANYAN_RESTRICT x, const Strip& strip, int n_blocks,
-    float* BANYAN_RESTRICT out, int64_t out_stride, int n_cols, const float* bias, bool is_added, const Ahead& ahead) {
+    float* BANYAN_RESTRICT out, int64_t out_stride, int n_cols, const float* bias, bool is_added, const Ahead& ahead, int64_t) {
   constexpr int kColumns = (kTokens + kSumTokens - 1) / kSumTokens;
   Vec sums[kColumns][kSides];
   BANYAN_UNROLL

@@ -60,7 +60,7 @@ template <DType kFormat> BANYAN_INLINE void put_piece(Unit<kFormat>& unit, int a
   for (int j = 0; j < 4; ++j) std::memcpy(unit.q + 64 * j + 4 * at, &dwords[j], sizeof dwords[j]);
   unit.d[at] = d;
   if constexpr (Int8Format<kFormat>::kHasMin) unit.minus_sums[at] = -d * static_cast<float>(sum);
-  else unit.starts[at] = -Int8Format<kFormat>::kOffset * sum;
+  else unit.starts[at] = kFloatBaseBits - Int8Format<kFormat>::kOffset * sum;
 }
 
 // A whole row; blocks that fill up the last unit are zero.
@@ -81,7 +81,7 @@ template <DType kFormat> void quantize_units(const float* x, int64_t n_k, Unit<k
         store_16(units->q + piece_at[2 * b + 1], block.q[1]);
         for (int i = 0; i < 4; ++i) {
           units->d[4 * b + i] = block.d;
-          units->starts[4 * b + i] = i == 0 ? -Format::kOffset * (block.sums[0] + block.sums[1]) : 0;
+          units->starts[4 * b + i] = kFloatBaseBits - (i == 0 ? Format::kOffset * (block.sums[0] + block.sums[1]) : 0);
         }
       }
     }

@@ -22,10 +22,10 @@ template <DType kFormat> void quantize_tile(const float* x, int64_t n_k, int n_t
       if constexpr (Format::kHasMin) {
         tile[b].minus_sums[t] = -block.d * static_cast<float>(block.sums[0] + block.sums[1]);
       } else if constexpr (Format::kGroups == 2) {
-        tile[b].starts[0][t] = -Format::kOffset * block.sums[0];
-        tile[b].starts[1][t] = -Format::kOffset * block.sums[1];
+        tile[b].starts[0][t] = kFloatBaseBits - Format::kOffset * block.sums[0];
+        tile[b].starts[1][t] = kFloatBaseBits - Format::kOffset * block.sums[1];
       } else {
-        tile[b].starts[0][t] = -Format::kOffset * (block.sums[0] + block.sums[1]);
+        tile[b].starts[0][t] = kFloatBaseBits - Format::kOffset * (block.sums[0] + block.sums[1]);
       }
     }
   }

@@ -83,15 +83,16 @@ bool Threads::run_one(int thread, std::byte* scratch) noexcept {
     if (n_left <= 0) return false;
   } while (!left.compare_exchange_weak(n_left, n_left - 1, std::memory_order_acquire, std::memory_order_relaxed));
   phase_.task(phase_.context, share_end(thread) - n_left, scratch);
-  if (n_running_.fetch_sub(1, std::memory_order_acq_rel) == 1) n_running_.notify_one();
   return true;
 }
 
-// Its own share, then what others have left.
+// Its own share, then what others have left. What it did it tells once, at the end: that memory is everybody's.
 void Threads::run_all(int thread) noexcept {
+  int n_done = 0;
   for (int i = 0; i < n_threads_; ++i) {
-    while (run_one((thread + i) % n_threads_, scratch_of(thread))) {}
+    while (run_one((thread + i) % n_threads_, scratch_of(thread))) ++n_done;
   }
+  if (n_done > 0 && n_running_.fetch_sub(n_done, std::memory_order_acq_rel) == n_done) n_running_.notify_one();
 }
 
 void Threads::work(int thread) noexcept {

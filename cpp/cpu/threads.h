@@ -66,7 +66,7 @@ class Threads {
   Phase phase_{};                              // written only while nothing is left to claim and nothing runs
   alignas(64) std::atomic<int> n_rounds_{0};   // phases begun, which workers wait for
   std::atomic<bool> is_stopped_{false};        // ends the workers, who see it after a change of n_rounds_
-  alignas(64) std::atomic<int> n_running_{0};  // tasks not yet finished
+  alignas(64) std::atomic<int> n_running_{0};  // tasks not yet told to be done
   std::vector<std::thread> workers_;
 };
 

@@ -67,6 +67,7 @@ BANYAN_INLINE IVec bit_or(IVec a, IVec b) { return _mm256_or_si256(a, b); }
 template <int kBits> BANYAN_INLINE IVec shift_right(IVec a) { return _mm256_srli_epi32(a, kBits); }
 template <int kBits> BANYAN_INLINE IVec shift_left(IVec a) { return _mm256_slli_epi32(a, kBits); }
 BANYAN_INLINE Vec to_float(IVec a) { return _mm256_cvtepi32_ps(a); }
+BANYAN_INLINE Vec as_float(IVec bits) { return _mm256_castsi256_ps(bits); }
 
 // Four dwords of each of 8 rows, `stride` bytes apart: columns[c] has dword c of every row. Half j of z[i] holds row 4j + i, so one 4x4 transposition per half
 // gives whole columns, and the rows arrive by cheap inserts from memory.

@@ -51,6 +51,7 @@ BANYAN_INLINE IVec bit_or(IVec a, IVec b) { return _mm512_or_si512(a, b); }
 template <int kBits> BANYAN_INLINE IVec shift_right(IVec a) { return _mm512_srli_epi32(a, kBits); }
 template <int kBits> BANYAN_INLINE IVec shift_left(IVec a) { return _mm512_slli_epi32(a, kBits); }
 BANYAN_INLINE Vec to_float(IVec a) { return _mm512_cvtepi32_ps(a); }
+BANYAN_INLINE Vec as_float(IVec bits) { return _mm512_castsi512_ps(bits); }
 
 // The addresses of 16 rows, `stride` bytes apart. Left alone, the compiler keeps 15 distances in registers that there are not, and takes each of them out of a
 // vector register whenever it is needed; an address can add a stride or two of them by itself.
