@@ -35,7 +35,7 @@ template <auto... kOps> struct OpList {
 // All ops of device/ops.h; a new one needs its name here and nothing else.
 using AllOps = OpList<&Ops::embed, &Ops::norm, &Ops::gemm, &Ops::rope, &Ops::store, &Ops::place, &Ops::attend, &Ops::inject, &Ops::merge,
     &Ops::gather, &Ops::compress, &Ops::cosine, &Ops::standardize, &Ops::highest, &Ops::swiglu, &Ops::sample>;
-constexpr size_t kOtherMembers = 2;  // name and has_slot_tiles
+constexpr size_t kOtherMembers = 3;  // name, gemm_together (noted as gemm) and has_slot_tiles
 static_assert(sizeof(Ops) == (kOtherMembers + AllOps::kCount) * sizeof(void*), "an op of device/ops.h is missing in AllOps");
 
 using OpLog = std::vector<AllOps::AnyNoted>;

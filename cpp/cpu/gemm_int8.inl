@@ -84,44 +84,84 @@ template <DType kFormat> void int8_panel_task(const Int8Job& job, int index, std
   }
 }
 
+template <DType kFormat> int64_t tokens_of_round(const GemmArgs& a) {
+  return kRoundBytes / (a.w.cols / 32 * static_cast<int64_t>(sizeof(Tile<kFormat>))) * kInt8Tokens;
+}
+
+// False: more tokens than x may be of.
+template <DType kFormat> bool plan_int8_many(const Stream& stream, const GemmArgs& a, int64_t all_bytes, std::byte* x, GemmPlan& plan) {
+  if (a.n_tokens > tokens_of_round<kFormat>(a)) return false;
+  Int8Job job{stream, a, x, 0, ceil_div(a.w.rows, kPanelRows), ceil_div(a.n_tokens, kInt8Tokens), 0};
+  job.tokens_per_tile = ceil_div(a.n_tokens, job.n_tiles);
+  // Four tasks a thread, of all matrices.
+  const int64_t all_panels = job.n_panels * all_bytes / weight_bytes(a);
+  const int64_t wanted = ceil_div(4 * static_cast<const Threads*>(stream.backend)->n_threads(), all_panels);
+  job.tiles_per_task = std::max(kTaskTiles, round_up(ceil_div(job.n_tiles, wanted), kGroupTiles));
+  const Int8Job& kept = plan.keep(job);
+  plan.prepare = phase<Int8Job, int8_quantize_task<kFormat>>(kept, job.n_tiles);
+  plan.multiply = phase<Int8Job, int8_panel_task<kFormat>>(kept, job.n_panels * ceil_div(job.n_tiles, job.tiles_per_task));
+  plan.x_bytes = job.n_tiles * job.n_blocks() * static_cast<int64_t>(sizeof(Tile<kFormat>));
+  return true;
+}
+
 // Rounds of as many tokens as the shared memory holds.
 template <DType kFormat> void gemm_int8_many(Stream& stream, const GemmArgs& args) {
   Threads& threads = *static_cast<Threads*>(stream.backend);
-  const int64_t tile_bytes = args.w.cols / 32 * static_cast<int64_t>(sizeof(Tile<kFormat>));
-  const int64_t most_tokens = kRoundBytes / tile_bytes * kInt8Tokens;
-  const int64_t n_rounds = ceil_div(args.n_tokens, most_tokens), tokens_per_round = round_up(ceil_div(args.n_tokens, n_rounds), kInt8Tokens);
+  const int64_t n_rounds = ceil_div(args.n_tokens, tokens_of_round<kFormat>(args));
+  const int64_t tokens_per_round = round_up(ceil_div(args.n_tokens, n_rounds), kInt8Tokens);
   for (int64_t t = 0; t < args.n_tokens && !stream.cancelled(); t += tokens_per_round) {
     GemmArgs round = args;
     round.x += t * args.w.cols;
     round.out += t * args.w.rows;
     round.n_tokens = static_cast<int>(std::min<int64_t>(tokens_per_round, args.n_tokens - t));
-    Int8Job job{stream, round, threads.shared(), 0, ceil_div(args.w.rows, kPanelRows), ceil_div(round.n_tokens, kInt8Tokens), 0};
-    job.tokens_per_tile = ceil_div(round.n_tokens, job.n_tiles);
-    const int64_t wanted = ceil_div(4 * threads.n_threads(), job.n_panels);
-    job.tiles_per_task = std::max(kTaskTiles, round_up(ceil_div(job.n_tiles, wanted), kGroupTiles));
-    const Threads::Phase phases[] = {phase<Int8Job, int8_quantize_task<kFormat>>(job, job.n_tiles),
-        phase<Int8Job, int8_panel_task<kFormat>>(job, job.n_panels * ceil_div(job.n_tiles, job.tiles_per_task))};
-    threads.run(phases, 2);
+    GemmPlan plan;
+    plan_int8_many<kFormat>(stream, round, weight_bytes(round), threads.shared(), plan);
+    plan.run(threads);
   }
 }
 
-template <DType kFormat> void gemm_int8_of(Stream& stream, const GemmArgs& args) {
-  if (args.n_tokens <= kFewInt8TokensOf<kFormat>) gemm_int8_few<kFormat>(stream, args);
-  else if constexpr (kHasStrips<kFormat>) gemm_int8_many<kFormat>(stream, args);
-  else kBase()->gemm(stream, args);
+// With products of bytes, if it can be, in rounds or not.
+template <DType kFormat> bool try_int8(Stream& stream, const GemmArgs& args) {
+  Threads& threads = *static_cast<Threads*>(stream.backend);
+  if (args.n_tokens > kFewInt8TokensOf<kFormat>) {
+    if constexpr (kHasStrips<kFormat>) gemm_int8_many<kFormat>(stream, args);
+    return kHasStrips<kFormat>;
+  }
+  GemmPlan plan;
+  if (!plan_int8_few<kFormat>(stream, args, weight_bytes(args), threads.shared(), plan)) return false;
+  plan.run(threads);
+  return true;
+}
+
+template <DType kFormat> bool plan_int8_of(const Stream& stream, const GemmArgs& args, int64_t all_bytes, std::byte* x, GemmPlan& plan) {
+  if (args.n_tokens <= kFewInt8TokensOf<kFormat>) return plan_int8_few<kFormat>(stream, args, all_bytes, x, plan);
+  if constexpr (kHasStrips<kFormat>) return plan_int8_many<kFormat>(stream, args, all_bytes, x, plan);
+  else return false;
+}
+
+// Calls one of the five for the block format of a matrix. False: it has none, or rows of no length that products of bytes are made for.
+template <class Do> bool with_int8_format(const WeightView& w, const Do& run) {
+  if (w.rows <= 0 || w.cols <= 0 || w.cols > kInt8Cols) return false;
+  switch (w.dtype) {
+    case DType::kQ8_0: return run.template operator()<DType::kQ8_0>();
+    case DType::kQ4_0: return run.template operator()<DType::kQ4_0>();
+    case DType::kQ4_K: return run.template operator()<DType::kQ4_K>();
+    case DType::kQ5_K: return run.template operator()<DType::kQ5_K>();
+    case DType::kQ6_K: return run.template operator()<DType::kQ6_K>();
+    default: return false;
+  }
+}
+
+inline bool plan_int8(const Stream& stream, const GemmArgs& args, int64_t all_bytes, std::byte* x, GemmPlan& plan) {
+  return with_int8_format(args.w, [&]<DType kFormat>() { return plan_int8_of<kFormat>(stream, args, all_bytes, x, plan); });
 }
 
 inline void gemm_int8(Stream& stream, const GemmArgs& args) {
   if (args.n_tokens <= 0 || args.w.rows <= 0) return;
-  if (args.w.cols > 0 && args.w.cols <= kInt8Cols) {
-    switch (args.w.dtype) {
-      case DType::kQ8_0: return gemm_int8_of<DType::kQ8_0>(stream, args);
-      case DType::kQ4_0: return gemm_int8_of<DType::kQ4_0>(stream, args);
-      case DType::kQ4_K: return gemm_int8_of<DType::kQ4_K>(stream, args);
-      case DType::kQ5_K: return gemm_int8_of<DType::kQ5_K>(stream, args);
-      case DType::kQ6_K: return gemm_int8_of<DType::kQ6_K>(stream, args);
-      default: break;
-    }
-  }
-  kBase()->gemm(stream, args);
+  if (!with_int8_format(args.w, [&]<DType kFormat>() { return try_int8<kFormat>(stream, args); })) kBase()->gemm(stream, args);
+}
+
+inline void gemm_int8_together(Stream& stream, const GemmArgs* all, int n) {
+  if (all[0].n_tokens <= 0 || run_together<plan_int8>(stream, all, n)) return;
+  for (int i = 0; i < n; ++i) gemm_int8(stream, all[i]);
 }

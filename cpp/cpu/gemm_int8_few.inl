@@ -74,16 +74,18 @@ template <DType kFormat> void few_int8_task(const FewInt8Job& job, int index, st
   }
 }
 
-template <DType kFormat> void gemm_int8_few(Stream& stream, const GemmArgs& a) {
-  Threads& threads = *static_cast<Threads*>(stream.backend);
+// all_bytes: of all matrices whose tasks are one phase.
+template <DType kFormat> bool plan_int8_few(const Stream& stream, const GemmArgs& a, int64_t all_bytes, std::byte* x, GemmPlan& plan) {
   const int64_t n_units = ceil_div(a.w.cols, Int8Format<kFormat>::kElements), unit_bytes = sizeof(Unit<kFormat>);
   // Four tasks a thread, but long ones: what lies ahead of a task's first rows was asked for by another thread.
-  const int64_t all_bytes = a.w.rows * static_cast<int64_t>(row_bytes(kFormat, a.w.cols));
-  const int64_t task_bytes = std::clamp<int64_t>(all_bytes / (4 * threads.n_threads()), 32 << 10, 256 << 10);
+  const int n_threads = static_cast<const Threads*>(stream.backend)->n_threads();
+  const int64_t task_bytes = std::clamp<int64_t>(all_bytes / (4 * n_threads), 32 << 10, 512 << 10);
   const int64_t n_per_task = std::clamp<int64_t>(task_bytes / static_cast<int64_t>(row_bytes(kFormat, a.w.cols)), 1, kFewInt8Rows);
-  FewInt8Job job{stream, a, threads.shared(), n_units, n_per_task, n_units};
+  FewInt8Job job{stream, a, x, n_units, n_per_task, n_units};
   if (a.n_tokens > 2) job.depth = std::max<int64_t>(4, (28 << 10) / (a.n_tokens * unit_bytes));
-  const Threads::Phase phases[] = {phase<FewInt8Job, few_int8_quantize_task<kFormat>>(job, a.n_tokens),
-      phase<FewInt8Job, few_int8_task<kFormat>>(job, ceil_div(a.w.rows, n_per_task))};
-  threads.run(phases, 2);
+  const FewInt8Job& kept = plan.keep(job);
+  plan.prepare = phase<FewInt8Job, few_int8_quantize_task<kFormat>>(kept, a.n_tokens);
+  plan.multiply = phase<FewInt8Job, few_int8_task<kFormat>>(kept, ceil_div(a.w.rows, n_per_task));
+  plan.x_bytes = a.n_tokens * n_units * unit_bytes;
+  return true;
 }

@@ -264,3 +264,9 @@ inline bool try_tiles(Stream& stream, const GemmArgs& args) {
 inline void gemm_tiles(Stream& stream, const GemmArgs& args) {
   if (!try_tiles(stream, args)) kBase()->gemm(stream, args);
 }
+
+inline void gemm_tiles_together(Stream& stream, const GemmArgs* all, int n) {
+  if (std::all_of(all, all + n, [](const GemmArgs& a) { return a.n_tokens < least_tokens(a.w.dtype); }))
+    return kBase()->gemm_together(stream, all, n);
+  for (int i = 0; i < n; ++i) gemm_tiles(stream, all[i]);
+}

@@ -57,6 +57,7 @@ const banyan::Ops* banyan::kernels_amx() {
     Ops all = *amx::kBase();
     all.name = "amx";
     all.gemm = amx::gemm_tiles;
+    all.gemm_together = amx::gemm_tiles_together;
     all.attend = amx::attend_bf16;
     all.inject = amx::inject_bf16;
     return all;

@@ -25,6 +25,10 @@ void gemm_beside_avx512(Stream& stream, const GemmArgs& args) {
   const bool is_float = args.w.dtype == DType::kQ8_0 ? args.n_tokens > kFewInt8TokensOf<DType::kQ8_0> : traits(args.w.dtype).block_size == 1;
   (is_float ? kernels_avx512() : kernels_avx2int8())->gemm(stream, args);
 }
+void gemm_together_beside_avx512(Stream& stream, const GemmArgs* all, int n) {
+  if (all[0].n_tokens <= 0 || run_together<plan_int8>(stream, all, n)) return;
+  for (int i = 0; i < n; ++i) gemm_beside_avx512(stream, all[i]);
+}
 void inject_beside_avx512(Stream& stream, const InjectArgs& args) {
   (args.kv.is_tiled ? kernels_avx2int8() : kernels_avx512())->inject(stream, args);
 }
@@ -43,6 +47,7 @@ const banyan::Ops* banyan::kernels_avx2int8() {
     Ops all = *avx2int8::kBase();
     all.name = "avx2int8";
     all.gemm = avx2int8::gemm_int8;
+    all.gemm_together = avx2int8::gemm_int8_together;
     all.inject = avx2int8::inject_int8;
     all.has_slot_tiles = true;
     return all;
@@ -55,6 +60,7 @@ const banyan::Ops* banyan::kernels_avx512int8() {
     Ops all = *kernels_avx512();
     all.name = "avx512int8";
     all.gemm = avx2int8::gemm_beside_avx512;
+    all.gemm_together = avx2int8::gemm_together_beside_avx512;
     all.inject = avx2int8::inject_beside_avx512;
     all.has_slot_tiles = true;
     return all;

@@ -24,6 +24,7 @@ constexpr auto kBase = kernels_avx512;
 #include "cpu/vec_avx512.h"
 #include "cpu/vec_math.inl"
 #include "cpu/tasks.inl"
+#include "cpu/gemm_plan.inl"
 #include "cpu/int8_format.inl"
 #include "cpu/float_base.inl"
 #include "cpu/quantize_rows.inl"
@@ -61,6 +62,7 @@ const banyan::Ops* banyan::kernels_avx512vnni() {
     Ops all = *avx512vnni::kBase();
     all.name = "avx512vnni";
     all.gemm = avx512vnni::gemm_int8;
+    all.gemm_together = avx512vnni::gemm_int8_together;
     all.attend = avx512vnni::attend_int8;
     all.inject = avx512vnni::inject_int8;
     all.has_slot_tiles = true;

@@ -34,6 +34,7 @@ const banyan::Ops* banyan::kernels_avxvnni() {
     Ops all = *avxvnni::kBase();
     all.name = "avxvnni";
     all.gemm = avxvnni::gemm_int8;
+    all.gemm_together = avxvnni::gemm_int8_together;
     all.inject = avxvnni::inject_int8;
     all.has_slot_tiles = true;
     return all;

@@ -5,6 +5,7 @@ constexpr auto kBase = kernels_avx2;
 #include "cpu/vec_avx2.h"
 #include "cpu/vec_math.inl"
 #include "cpu/tasks.inl"
+#include "cpu/gemm_plan.inl"
 #include "cpu/int8_format_avx2.inl"
 #include BANYAN_PRODUCTS
 #include "cpu/float_base.inl"

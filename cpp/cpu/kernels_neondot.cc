@@ -21,6 +21,7 @@ constexpr int kFewInt8Tokens = 8;  // above it the unpacking of gemm_int8.inl pa
 template <DType> constexpr int kFewInt8TokensOf = kFewInt8Tokens;
 #include "cpu/vec_neon.h"
 #include "cpu/tasks.inl"
+#include "cpu/gemm_plan.inl"
 #include "cpu/products_dot.inl"
 #include "cpu/int8_format_neon.inl"
 #include "cpu/quantize_rows_neon.inl"
@@ -45,6 +46,7 @@ const banyan::Ops* banyan::kernels_neondot() {
     Ops all = *neondot::kBase();
     all.name = "neondot";
     all.gemm = neondot::gemm_int8;
+    all.gemm_together = neondot::gemm_int8_together;
     return all;
   }();
   return &ops;

@@ -19,16 +19,23 @@ namespace {
 constexpr auto kBase = kernels_neondot;
 constexpr int kFewInt8Tokens = 8;  // as there
 template <DType> constexpr int kFewInt8TokensOf = kFewInt8Tokens;
-template <DType> void gemm_int8_few(Stream& stream, const GemmArgs& args) { kBase()->gemm(stream, args); }
 #include "cpu/vec_neon.h"
 #include "cpu/tasks.inl"
+#include "cpu/gemm_plan.inl"
 #include "cpu/products_matrix.inl"
 #include "cpu/int8_format_neon.inl"
 #include "cpu/quantize_rows_neon.inl"
 #include "cpu/ahead.inl"
 #include "cpu/unpack_int8_neon.inl"
 #include "cpu/multiply_strip_neon.inl"
+template <DType> bool plan_int8_few(const Stream&, const GemmArgs&, int64_t, std::byte*, GemmPlan&) { return false; }
 #include "cpu/gemm_int8.inl"
+
+// Few tokens are neondot's.
+inline void gemm_together(Stream& stream, const GemmArgs* all, int n) {
+  if (all[0].n_tokens <= kFewInt8Tokens) kBase()->gemm_together(stream, all, n);
+  else gemm_int8_together(stream, all, n);
+}
 }  // namespace
 }  // namespace neoni8mm
 }  // namespace banyan
@@ -44,6 +51,7 @@ const banyan::Ops* banyan::kernels_neoni8mm() {
     Ops all = *neoni8mm::kBase();
     all.name = "neoni8mm";
     all.gemm = neoni8mm::gemm_int8;
+    all.gemm_together = neoni8mm::gemm_together;
     return all;
   }();
   return &ops;

@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <span>
 
 #include "tensor/slot_tile.h"
 #include "tensor/tensor.h"
@@ -194,6 +195,8 @@ struct SampleArgs {
   bool operator==(const SampleArgs&) const = default;
 };
 
+inline constexpr int kMostTogether = 4;
+
 struct Ops {
   const char* name;  // "scalar", "avx2", ...
   void (*embed)(Stream&, const EmbedArgs&);
@@ -212,14 +215,29 @@ struct Ops {
   void (*highest)(Stream&, const HighestArgs&);
   void (*swiglu)(Stream&, const SwigluArgs&);
   void (*sample)(Stream&, const SampleArgs&);
+  // gemm with each of some matrices, at most kMostTogether, that meet the same x and the same number of tokens: so x is made ready once, and threads wait for each other
+  // once. What it computes is what gemm computes. Null: a backend that gains nothing.
+  void (*gemm_together)(Stream&, const GemmArgs* all, int n) = nullptr;
   bool has_slot_tiles = false;  // whether inject reads slots of Q8_0 in tiles (KvView), and faster; else it reads none
 };
 
 inline void embed(Stream& s, const EmbedArgs& a) { s.ops->embed(s, a); }
 inline void norm(Stream& s, const NormArgs& a) { s.ops->norm(s, a); }
+inline uint64_t multiply_adds_of(const GemmArgs& a) {
+  return static_cast<uint64_t>(a.n_tokens) * static_cast<uint64_t>(a.w.rows) * static_cast<uint64_t>(a.w.cols);
+}
 inline void gemm(Stream& s, const GemmArgs& a) {
-  s.multiply_adds += static_cast<uint64_t>(a.n_tokens) * static_cast<uint64_t>(a.w.rows) * static_cast<uint64_t>(a.w.cols);
+  s.multiply_adds += multiply_adds_of(a);
   s.ops->gemm(s, a);
+}
+// Matrices that meet the same x (GemmArgs::x, n_tokens); their outputs do not overlap.
+inline void gemm_together(Stream& s, std::span<const GemmArgs> all) {
+  if (s.ops->gemm_together == nullptr || all.size() == 1 || all.size() > kMostTogether) {
+    for (const GemmArgs& a : all) gemm(s, a);
+    return;
+  }
+  for (const GemmArgs& a : all) s.multiply_adds += multiply_adds_of(a);
+  s.ops->gemm_together(s, all.data(), static_cast<int>(all.size()));
 }
 inline void rope(Stream& s, const RopeArgs& a) { s.ops->rope(s, a); }
 inline void store(Stream& s, const StoreArgs& a) { s.ops->store(s, a); }

@@ -50,34 +50,59 @@ void Layer::norm_heads(Stream& s, float* x, const float* weight, int n, int n_he
   if (weight != nullptr) norm(s, {x, x, weight, n * n_heads, d_.config.head_dim, d_.config.norm_eps});
 }
 
-// Rows of candidates come last and have projections of their own.
-void Layer::project(Stream& s, float* out, const float* x, Projection plain, Projection candidate, int n, bool accumulate) const {
+// Projections of the same x. Rows of candidates come last and have projections of their own.
+void Layer::project(Stream& s, const float* x, std::initializer_list<Projection> all, int n, bool accumulate) const {
   const int n_plain = n - n_candidates_;
-  if (n_plain > 0) gemm(s, {out, x, plain.w, plain.bias, n_plain, accumulate});
-  if (n_candidates_ == 0) return;
-  gemm(s, {out + static_cast<int64_t>(n_plain) * plain.w.rows, x + static_cast<int64_t>(n_plain) * plain.w.cols, candidate.w, candidate.bias,
-              n_candidates_, accumulate});
+  GemmArgs plain[kMostTogether], candidates[kMostTogether];
+  size_t i = 0;
+  for (const Projection& p : all) {
+    const int64_t out_at = static_cast<int64_t>(n_plain) * p.w.rows, x_at = static_cast<int64_t>(n_plain) * p.w.cols;
+    plain[i] = {p.out, x, p.w, p.bias, n_plain, accumulate};
+    candidates[i++] = {p.out + out_at, x + x_at, p.candidate, p.candidate_bias, n_candidates_, accumulate};
+  }
+  if (n_plain > 0) gemm_together(s, {plain, i});
+  if (n_candidates_ > 0) gemm_together(s, {candidates, i});
 }
 
 float Layer::scale() const { return 1.0f / std::sqrt(static_cast<float>(d_.config.head_dim)); }
 
+Layer::Projection Layer::to_queries(float* out) const {
+  return candidate_ == nullptr ? Projection{out, w_.q, w_.q_bias} : Projection{out, w_.q, w_.q_bias, candidate_->q, candidate_->q_bias};
+}
+Layer::Projection Layer::to_keys(float* out) const {
+  return candidate_ == nullptr ? Projection{out, w_.k, w_.k_bias} : Projection{out, w_.k, w_.k_bias, candidate_->k, candidate_->k_bias};
+}
+Layer::Projection Layer::to_values(float* out) const {
+  return candidate_ == nullptr ? Projection{out, w_.v, w_.v_bias} : Projection{out, w_.v, w_.v_bias, candidate_->v, candidate_->v_bias};
+}
+
+void Layer::norm_input(Stream& s, Activations& a, int n) const {
+  norm(s, {a.normed.as<float>(), a.x.as<float>(), w_.attn_norm, n, d_.config.dim, d_.config.norm_eps});
+}
+
 void Layer::keys(Stream& s, Activations& a, int n, int first) const {
-  const ModelConfig& c = d_.config;
   float* k = a.k.as<float>() + int64_t{first} * d_.kv_dim();
-  norm(s, {a.normed.as<float>(), a.x.as<float>(), w_.attn_norm, n, c.dim, c.norm_eps});
-  const Projection candidate = candidate_ == nullptr ? Projection{} : Projection{candidate_->k, candidate_->k_bias};
-  project(s, k, a.normed.as<float>(), {w_.k, w_.k_bias}, candidate, n, false);
-  norm_heads(s, k, w_.k_norm, n, c.n_kv_heads);
+  norm_input(s, a, n);
+  project(s, a.normed.as<float>(), {to_keys(k)}, n, false);
+  norm_heads(s, k, w_.k_norm, n, d_.config.n_kv_heads);
 }
 
 void Layer::keys_values(Stream& s, Activations& a, int n, int first) const {
-  keys(s, a, n, first);
-  values(s, a, n, first);
+  float* k = a.k.as<float>() + int64_t{first} * d_.kv_dim();
+  norm_input(s, a, n);
+  project(s, a.normed.as<float>(), {to_keys(k), to_values(a.v.as<float>() + int64_t{first} * d_.kv_dim())}, n, false);
+  norm_heads(s, k, w_.k_norm, n, d_.config.n_kv_heads);
+}
+
+void Layer::keys_values_queries(Stream& s, Activations& a, int n) const {
+  norm_input(s, a, n);
+  project(s, a.normed.as<float>(), {to_keys(a.k.as<float>()), to_values(a.v.as<float>()), to_queries(a.q.as<float>())}, n, false);
+  norm_heads(s, a.k.as<float>(), w_.k_norm, n, d_.config.n_kv_heads);
+  norm_heads(s, a.q.as<float>(), w_.q_norm, n, d_.config.n_heads);
 }
 
 void Layer::values(Stream& s, Activations& a, int n, int first) const {
-  const Projection candidate = candidate_ == nullptr ? Projection{} : Projection{candidate_->v, candidate_->v_bias};
-  project(s, a.v.as<float>() + int64_t{first} * d_.kv_dim(), a.normed.as<float>(), {w_.v, w_.v_bias}, candidate, n, false);
+  project(s, a.normed.as<float>(), {to_values(a.v.as<float>() + int64_t{first} * d_.kv_dim())}, n, false);
 }
 
 void Layer::rotate_keys(Stream& s, float* k, const int32_t* positions, int n) const {
@@ -100,20 +125,20 @@ void Layer::ask(Stream& s, Activations& a, const int32_t* rows, int n) const {
     asking = a.picked.as<float>();
     a.x.swap(a.y);
   }
-  const Projection candidate = candidate_ == nullptr ? Projection{} : Projection{candidate_->q, candidate_->q_bias};
-  project(s, a.q.as<float>(), asking, {w_.q, w_.q_bias}, candidate, n, false);
+  project(s, asking, {to_queries(a.q.as<float>())}, n, false);
   norm_heads(s, a.q.as<float>(), w_.q_norm, n, c.n_heads);
 }
 
 // Output projection of a.mixed, added to the residual stream.
 void Layer::answer(Stream& s, Activations& a, int n) const {
-  const Projection candidate = candidate_ == nullptr ? Projection{} : Projection{candidate_->o, candidate_->o_bias};
-  project(s, a.x.as<float>(), a.mixed.as<float>(), {w_.o, w_.o_bias}, candidate, n, true);
+  Projection p{a.x.as<float>(), w_.o, w_.o_bias};
+  if (candidate_ != nullptr) p.candidate = candidate_->o, p.candidate_bias = candidate_->o_bias;
+  project(s, a.mixed.as<float>(), {p}, n, true);
 }
 
 void Layer::attention(Stream& s, Activations& a, const KvView& kv, const Queries& queries) const {
   const ModelConfig& c = d_.config;
-  ask(s, a, queries.rows, queries.n);
+  if (!queries.are_asked) ask(s, a, queries.rows, queries.n);
   rotate_queries(s, a.q.as<float>(), queries.positions, queries.n);
   attend(s, {a.mixed.as<float>(), a.q.as<float>(), kv, queries.kv_begin, queries.kv_end, queries.n, c.n_heads, c.n_kv_heads, c.head_dim, scale()},
       queries.n_pairs);
@@ -124,7 +149,7 @@ void Layer::attention(Stream& s, Activations& a, const GroupedQueries& queries) 
   const ModelConfig& c = d_.config;
   const int n = queries.n, heads = c.n_heads;
   const auto q_dim = static_cast<size_t>(d_.q_dim());
-  ask(s, a, queries.rows, n);
+  if (!queries.are_asked) ask(s, a, queries.rows, n);
   const KeyGroup* own_turn = nullptr;  // the one group whose queries turn otherwise
   for (const KeyGroup& group : queries.groups) {
     if (group.positions != nullptr) own_turn = &group;
@@ -182,8 +207,9 @@ void Layer::mlp(Stream& s, Activations& a, int n) const {
   for (int begin = 0; begin < n; begin += a.mlp_rows) {
     const int n_rows = std::min(a.mlp_rows, n - begin);
     const int64_t at = int64_t{begin} * c.dim;
-    gemm(s, {a.gate.as<float>(), a.normed.as<float>() + at, w_.gate, w_.gate_bias, n_rows, false});
-    gemm(s, {a.up.as<float>(), a.normed.as<float>() + at, w_.up, w_.up_bias, n_rows, false});
+    const GemmArgs halves[] = {{a.gate.as<float>(), a.normed.as<float>() + at, w_.gate, w_.gate_bias, n_rows, false},
+        {a.up.as<float>(), a.normed.as<float>() + at, w_.up, w_.up_bias, n_rows, false}};
+    gemm_together(s, halves);
     swiglu(s, {a.gate.as<float>(), a.gate.as<float>(), a.up.as<float>(), static_cast<int64_t>(n_rows) * c.ffn_dim});
     gemm(s, {a.x.as<float>() + at, a.gate.as<float>(), w_.down, w_.down_bias, n_rows, true});
   }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <span>
 #include <vector>
 
@@ -72,6 +73,7 @@ struct KeyGroup {
 struct GroupedQueries {
   int n = 0;
   const int32_t* rows = nullptr;       // [n] as in Queries
+  bool are_asked = false;              // as in Queries
   const int32_t* positions = nullptr;  // [n] rotation
   const int32_t* order = nullptr;      // [n] the row that attends i-th; null: as they come
   const int32_t* place = nullptr;      // [n] the inverse of order
@@ -88,7 +90,8 @@ struct Queries {
   const int32_t* positions = nullptr;  // [n] rotation of the query
   const int32_t* kv_begin = nullptr;   // [n] visible rows of `kv`
   const int32_t* kv_end = nullptr;
-  uint64_t n_pairs = 0;  // sum of kv_end - kv_begin
+  uint64_t n_pairs = 0;    // sum of kv_end - kv_begin
+  bool are_asked = false;  // keys_values_queries has made them, of all of the batch
 };
 
 // One layer's part of an injected memory, the rows that attend to it, and how their queries turn towards it.
@@ -125,12 +128,14 @@ class Layer {
   void keys(Stream& s, Activations& a, int n, int first = 0) const;
   // The same, and so a.v = its values.
   void keys_values(Stream& s, Activations& a, int n, int first = 0) const;
+  // The same, and so a.q = its queries, with q norm, unrotated; what few rows gain by it is that threads wait for each other once.
+  void keys_values_queries(Stream& s, Activations& a, int n) const;
   // a.v from row `first` on = the values of a.normed. n rows.
   void values(Stream& s, Activations& a, int n, int first = 0) const;
   const Rotation& rotation() const { return rotation_; }
   // Rotates keys [n, G, C] in place.
   void rotate_keys(Stream& s, float* k, const int32_t* positions, int n) const;
-  // Queries from a.normed, attention over kv, output projection, residual. With queries.rows only those rows of a.x remain (compacted).
+  // Queries from a.normed (unless they are there), attention over kv, output projection, residual. With queries.rows only those rows of a.x remain (compacted).
   void attention(Stream& s, Activations& a, const KvView& kv, const Queries& queries) const;
   // The same over several groups of keys; a.reserve_groups() comes before.
   void attention(Stream& s, Activations& a, const GroupedQueries& queries) const;
@@ -143,11 +148,18 @@ class Layer {
 
  private:
   struct Projection {
+    float* out;
     WeightView w;
     const float* bias;
+    WeightView candidate{};  // of the candidates' rows
+    const float* candidate_bias = nullptr;
   };
+  Projection to_queries(float* out) const;
+  Projection to_keys(float* out) const;
+  Projection to_values(float* out) const;
+  void norm_input(Stream& s, Activations& a, int n) const;
   void norm_heads(Stream& s, float* x, const float* weight, int n, int n_heads) const;
-  void project(Stream& s, float* out, const float* x, Projection plain, Projection candidate, int n, bool accumulate) const;
+  void project(Stream& s, const float* x, std::initializer_list<Projection> all, int n, bool accumulate) const;
   void ask(Stream& s, Activations& a, const int32_t* rows, int n) const;
   void rotate_queries(Stream& s, float* q, const int32_t* positions, int n) const;
   void answer(Stream& s, Activations& a, int n) const;

@@ -66,7 +66,7 @@ struct Upper::Plan {
 };
 
 // Attention of all rows, or of the last one only, which then alone goes on.
-void Upper::attend_to(Stream& s, const Layer& layer, const Pass& pass, const Plan& plan, int index, bool is_last_row_only) {
+void Upper::attend_to(Stream& s, const Layer& layer, const Pass& pass, const Plan& plan, int index, bool is_last_row_only, bool are_asked) {
   Activations& a = e_.activations;
   const int last = plan.n - 1, skipped = is_last_row_only ? last : 0;
   const int32_t* rows = is_last_row_only && plan.n > 1 ? indices_.at(plan.identity) + last : nullptr;
@@ -75,7 +75,7 @@ void Upper::attend_to(Stream& s, const Layer& layer, const Pass& pass, const Pla
     const uint64_t n_pairs = is_last_row_only ? static_cast<uint64_t>(seen.end.back() - seen.begin.back()) : plan.groups[0].n_pairs;
     layer.attention(s, a, seen.kv(index),
         {plan.n - skipped, rows, indices_.at(plan.positions) + skipped, indices_.at(plan.groups[0].begin) + skipped,
-            indices_.at(plan.groups[0].end) + skipped, n_pairs});
+            indices_.at(plan.groups[0].end) + skipped, n_pairs, are_asked});
     return;
   }
   std::vector<KeyGroup> groups;
@@ -97,6 +97,7 @@ void Upper::attend_to(Stream& s, const Layer& layer, const Pass& pass, const Pla
   GroupedQueries queries;
   queries.n = plan.n - skipped;
   queries.rows = rows;
+  queries.are_asked = are_asked;
   queries.positions = indices_.at(plan.positions) + skipped;
   if (!pass.order.empty()) queries.order = indices_.at(plan.order), queries.place = indices_.at(plan.place);
   queries.identity = indices_.at(plan.identity);
@@ -139,7 +140,10 @@ void Upper::run(Stream& s, const Pass& pass) {
     const CandidateWeights* candidate = pass.n_candidates > 0 ? &e_.files->candidates[static_cast<size_t>(i)] : nullptr;
     const Layer layer(e_.upper, i, {pass.rotation, candidate, pass.n_candidates});
     const bool is_last = i == c.n_layers - 1;
-    layer.keys_values(s, a, n);
+    const bool is_last_row_only = is_last && pass.read == Pass::Read::kLast;
+    const bool are_asked = !(is_last && pass.read == Pass::Read::kNothing) && !(is_last_row_only && n > 1);  // every row
+    if (are_asked) layer.keys_values_queries(s, a, n);
+    else layer.keys_values(s, a, n);
     if (pass.n_candidates > 0) {
       const int64_t first = int64_t{n - pass.n_candidates} * e_.upper.kv_dim();
       put(pass.candidate_kv(i), indices_.at(plan.candidate_rows), a.k.as<float>() + first, a.v.as<float>() + first, pass.n_candidates);
@@ -150,8 +154,7 @@ void Upper::run(Stream& s, const Pass& pass) {
       put(target.kv(i), indices_.at(plan.rows) + target.first, a.k.as<float>() + first, a.v.as<float>() + first, target.n);
     }
     if (is_last && pass.read == Pass::Read::kNothing) break;
-    const bool is_last_row_only = is_last && pass.read == Pass::Read::kLast;
-    attend_to(s, layer, pass, plan, i, is_last_row_only);
+    attend_to(s, layer, pass, plan, i, is_last_row_only, are_asked);
     const int n_rows = is_last_row_only ? 1 : n;
     if (is_injected && i < e_.tree.n_injected_layers) {
       const ModelConfig& lower = e_.lower.config;

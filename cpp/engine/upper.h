@@ -41,7 +41,7 @@ class Upper {
   struct Plan;
   void reserve_logits(int n);
   void compute_logits(Stream& s, int n);
-  void attend_to(Stream& s, const Layer& layer, const Pass& pass, const Plan& plan, int index, bool is_last_row_only);
+  void attend_to(Stream& s, const Layer& layer, const Pass& pass, const Plan& plan, int index, bool is_last_row_only, bool are_asked);
   const float* cross_frequencies(const Pass& pass);
   void read_question(Stream& s, std::span<const int32_t> ids, int64_t index, int layer);
   std::vector<float> to_host(Stream& s, const Buffer& buffer, int64_t n) const;

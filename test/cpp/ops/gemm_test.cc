@@ -188,6 +188,54 @@ void check_not_finite(Run& run) {
   }
 }
 
+// Matrices together give the bits that each gives alone: of one format or several, of few and of many tokens, and where a backend cannot (formats that are mixed,
+// more tokens than it makes ready at once).
+void check_together(Run& run) {
+  if (run.device != nullptr) return;  // their tables have none: ops.h calls gemm for each
+  struct Together {
+    std::vector<DType> dtypes;
+    int tokens;
+    int64_t cols;
+  };
+  std::vector<Together> cases;
+  for (const int tokens : {1, 2, 5, 8, 9, 40, 70}) {
+    cases.push_back({{DType::kQ8_0, DType::kQ8_0, DType::kQ8_0}, tokens, 512});
+    cases.push_back({{DType::kQ4_K, DType::kQ6_K, DType::kQ4_K}, tokens, 768});
+    cases.push_back({{DType::kQ4_0, DType::kQ5_K, DType::kQ8_0, DType::kQ4_0}, tokens, 1280});
+    cases.push_back({{DType::kF16, DType::kQ8_0}, tokens, 96});
+    cases.push_back({{DType::kF32, DType::kF32, DType::kF32}, tokens, 33});
+  }
+  cases.push_back({{DType::kQ8_0, DType::kQ8_0}, 430, 8192});
+  cases.push_back({{DType::kQ4_K, DType::kQ4_0}, 300, 8192});
+  constexpr int64_t kRows[] = {37, 130, 3, 64};
+  for (const Together& c : cases) {
+    Random random(static_cast<uint64_t>(c.tokens));
+    const std::vector<float> x = random.floats(static_cast<size_t>(c.tokens * c.cols)), bias = random.floats(130);
+    std::vector<Packed> weights;
+    std::vector<std::vector<float>> outs, alone;
+    for (size_t i = 0; i < c.dtypes.size(); ++i) {
+      weights.push_back(random_packed(random, c.dtypes[i], kRows[i], c.cols));
+      outs.push_back(random.floats(static_cast<size_t>(c.tokens * kRows[i])));
+    }
+    alone = outs;
+    std::vector<GemmArgs> all;
+    for (size_t i = 0; i < c.dtypes.size(); ++i) {  // the second has a bias, the third adds to what is there
+      all.push_back({outs[i].data(), x.data(), {weights[i].data(), c.dtypes[i], kRows[i], c.cols}, i == 1 ? bias.data() : nullptr, c.tokens, i == 2});
+    }
+    const uint64_t before = run.stream.multiply_adds;
+    gemm_together(run.stream, all);
+    const uint64_t between = run.stream.multiply_adds;
+    for (size_t i = 0; i < all.size(); ++i) {
+      all[i].out = alone[i].data();
+      gemm(run.stream, all[i]);
+    }
+    const std::string what =
+        "gemm of " + std::to_string(all.size()) + " matrices of " + traits(c.dtypes[0]).name + ", " + std::to_string(c.tokens) + " tokens";
+    run.check(outs == alone, what + ": together other bits than alone");
+    run.check(between - before == run.stream.multiply_adds - between, what + ": other multiply-adds");
+  }
+}
+
 #ifdef BANYAN_TEST_CUDA
 
 // The choice the device is given, and whether it took it.
@@ -292,6 +340,7 @@ void gemm_suite(Run& run) {
     else run.check(first == out, describe(c) + ": depends on the number of threads");
   }
   check_not_finite(run);
+  check_together(run);
   check_paths(run);
 }
 
