@@ -1,7 +1,7 @@
 // gemm_int8: gemm of block formats with products of bytes, for machines that have them. Activations are quantised once to 8 bits per block of 32, weights
 // keep their integers; sums are exact integers within a block (or 16 elements of Q6_K) and floats across blocks.
 // Few tokens go to gemm_int8_few.inl. Many tokens: a panel of weights is unpacked and transposed once, then meets all of them.
-// A variant brings Int8Format, Unit, Tile, Strip and what makes and multiplies them; kFewInt8TokensOf and kHasStrips; and kBase, the variant whose ops it has
+// A variant brings Int8Format, Unit, Tile, Strip and what makes and multiplies them; kFewInt8TokensOf; and kBase, the variant whose ops it has
 // otherwise.
 
 constexpr int kGroupTiles = 4;            // tiles of tokens that meet a strip while both are in the first-level cache
@@ -124,8 +124,8 @@ template <DType kFormat> void gemm_int8_many(Stream& stream, const GemmArgs& arg
 template <DType kFormat> bool try_int8(Stream& stream, const GemmArgs& args) {
   Threads& threads = *static_cast<Threads*>(stream.backend);
   if (args.n_tokens > kFewInt8TokensOf<kFormat>) {
-    if constexpr (kHasStrips<kFormat>) gemm_int8_many<kFormat>(stream, args);
-    return kHasStrips<kFormat>;
+    gemm_int8_many<kFormat>(stream, args);
+    return true;
   }
   GemmPlan plan;
   if (!plan_int8_few<kFormat>(stream, args, weight_bytes(args), threads.shared(), plan)) return false;
@@ -135,8 +135,7 @@ template <DType kFormat> bool try_int8(Stream& stream, const GemmArgs& args) {
 
 template <DType kFormat> bool plan_int8_of(const Stream& stream, const GemmArgs& args, int64_t all_bytes, std::byte* x, GemmPlan& plan) {
   if (args.n_tokens <= kFewInt8TokensOf<kFormat>) return plan_int8_few<kFormat>(stream, args, all_bytes, x, plan);
-  if constexpr (kHasStrips<kFormat>) return plan_int8_many<kFormat>(stream, args, all_bytes, x, plan);
-  else return false;
+  return plan_int8_many<kFormat>(stream, args, all_bytes, x, plan);
 }
 
 // Calls one of the five for the block format of a matrix. False: it has none, or rows of no length that products of bytes are made for.

@@ -56,7 +56,7 @@ template <DType> struct Products {
   BANYAN_INLINE void add(int, Bytes w, Bytes x) { sum = _mm512_dpbusd_epi32(sum, w, x); }
   BANYAN_INLINE IVec end(IVec) const { return sum; }
 };
-template <DType> constexpr bool kHasStrips = true;  // for many tokens
+template <DType> constexpr bool kIsInWords = false;
 
 // Four times 16 bytes, `stride` apart, by merging broadcasts. Fewer loads, of 64 bytes, and a permutation of words read memory a third slower.
 BANYAN_INLINE Bytes load_4x16(const uint8_t* at, int64_t stride) {

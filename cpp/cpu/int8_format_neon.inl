@@ -4,8 +4,6 @@
 
 using Bytes = int8x16_t;
 
-template <DType> constexpr bool kHasStrips = true;  // for many tokens
-
 template <DType kFormat> struct Int8Format {
   static constexpr bool kIsK = traits(kFormat).block_size == 256;
   static constexpr int kQuads = kIsK ? 2 : 1;  // in a unit

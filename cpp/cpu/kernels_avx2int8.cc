@@ -21,12 +21,14 @@ namespace avx2int8 {
 namespace {
 #include "cpu/kernels_int8_avx2.inl"
 
-void gemm_beside_avx512(Stream& stream, const GemmArgs& args) {
-  const bool is_float = args.w.dtype == DType::kQ8_0 ? args.n_tokens > kFewInt8TokensOf<DType::kQ8_0> : traits(args.w.dtype).block_size == 1;
-  (is_float ? kernels_avx512() : kernels_avx2int8())->gemm(stream, args);
+// Longer vectors of floats meet Q8_0 in fewer steps than words, from as many tokens on.
+bool is_float(const GemmArgs& args) { return args.w.dtype == DType::kQ8_0 ? args.n_tokens > 48 : traits(args.w.dtype).block_size == 1; }
+void gemm_beside_avx512(Stream& stream, const GemmArgs& args) { (is_float(args) ? kernels_avx512() : kernels_avx2int8())->gemm(stream, args); }
+bool plan_beside_avx512(const Stream& stream, const GemmArgs& args, int64_t all_bytes, std::byte* x, GemmPlan& plan) {
+  return !is_float(args) && plan_int8(stream, args, all_bytes, x, plan);
 }
 void gemm_together_beside_avx512(Stream& stream, const GemmArgs* all, int n) {
-  if (all[0].n_tokens <= 0 || run_together<plan_int8>(stream, all, n)) return;
+  if (all[0].n_tokens <= 0 || run_together<plan_beside_avx512>(stream, all, n)) return;
   for (int i = 0; i < n; ++i) gemm_beside_avx512(stream, all[i]);
 }
 void inject_beside_avx512(Stream& stream, const InjectArgs& args) {

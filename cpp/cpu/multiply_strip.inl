@@ -31,15 +31,19 @@ template <DType kFormat, int kTokens> void multiply_strip(const Tile<kFormat>* B
         BANYAN_UNROLL
         for (int v = 0; v < kPanelVectors; ++v) dots[t][v].begin(start(t));
       }
-      constexpr int kSteps = 8 / Format::kGroups;
+      constexpr int kSteps = 8 / Format::kGroups, kParts = kPartsOf<kFormat>;
       BANYAN_UNROLL
-      for (int k = g * kSteps; k < (g + 1) * kSteps; ++k) {
-        const Bytes w[kPanelVectors] = {load_bytes(strip.q[b][k][0]), load_bytes(strip.q[b][k][1])};
+      for (int part = 0; part < kParts; ++part) {
+        const auto& steps = strip.q[kParts * b + part];
         BANYAN_UNROLL
-        for (int t = 0; t < kTokens; ++t) {
-          const Bytes q = four_bytes(x->q[t] + 4 * k);
+        for (int k = g * kSteps; k < (g + 1) * kSteps; ++k) {
+          const Bytes w[kPanelVectors] = {load_bytes(steps[k][0]), load_bytes(steps[k][1])};
           BANYAN_UNROLL
-          for (int v = 0; v < kPanelVectors; ++v) dots[t][v].add(k - g * kSteps, w[v], q);
+          for (int t = 0; t < kTokens; ++t) {
+            const Bytes q = four_bytes(reinterpret_cast<const uint8_t*>(x->q[t]) + 4 * (8 * part + k));
+            BANYAN_UNROLL
+            for (int v = 0; v < kPanelVectors; ++v) dots[t][v].add(k - g * kSteps, w[v], q);
+          }
         }
       }
       BANYAN_UNROLL

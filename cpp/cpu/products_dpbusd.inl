@@ -3,7 +3,7 @@
 // sum += products of 16 bits, two a lane.
 BANYAN_INLINE void add_pairs(IVec& sum, __m256i a, __m256i b) { sum = _mm256_dpwssd_avx_epi32(sum, a, b); }
 
-template <DType> constexpr bool kHasStrips = true;  // for many tokens
+template <DType> constexpr bool kIsInWords = false;
 // Beyond these tokens the unpacking of gemm_int8.inl pays.
 template <DType kFormat> constexpr int kFewInt8TokensOf = kFormat == DType::kQ8_0 ? 5 : kFormat == DType::kQ6_K ? 3 : 2;
 

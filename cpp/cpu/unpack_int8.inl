@@ -10,8 +10,10 @@ template <DType kFormat> constexpr int kPieceBytes = static_cast<int>(row_bytes(
 
 // 4 elements of each of kLanes rows are one vector, the operand of one VPDPBUSD or VPMADDUBSW.
 constexpr int kVectorBytes = 4 * kLanes;
+// With weights in words (kIsInWords, products_maddubs.inl) it has two elements of each, and a block two parts of eight vectors.
+template <DType kFormat> constexpr int kPartsOf = kIsInWords<kFormat> ? 2 : 1;
 struct Strip {
-  alignas(64) uint8_t q[kPanelBlocks][8][kPanelVectors][kVectorBytes];
+  alignas(64) uint8_t q[kPanelBlocks * std::max(kPartsOf<DType::kQ8_0>, kPartsOf<DType::kQ4_0>)][8][kPanelVectors][kVectorBytes];
   float scales[2][kPanelBlocks][kPanelVectors][kLanes];  // Q4_K, Q5_K: scales and minimums; Q6_K: of the first and the second 16; others: one
 };
 
@@ -22,14 +24,14 @@ struct Int8Scratch {
 static_assert(sizeof(Int8Scratch) <= Threads::kScratchBytes);
 
 // The rows of a strip that one vector holds, from a block on: where its bytes and its scales begin, so that all else is a constant distance.
-struct StripPart {
+template <DType kFormat> struct StripPart {
   uint8_t* q;
   float* scales;
   StripPart(Strip& strip, int block, int vector)
-      : q(reinterpret_cast<uint8_t*>(strip.q) + (8 * block * kPanelVectors + vector) * kVectorBytes),
+      : q(strip.q[kPartsOf<kFormat> * block][0][vector]),
         scales(reinterpret_cast<float*>(strip.scales) + (block * kPanelVectors + vector) * kLanes) {}
 
-  BANYAN_INLINE void put(int b, int k, Bytes bytes) const { store_bytes(q + (8 * b + k) * kPanelVectors * kVectorBytes, bytes); }
+  BANYAN_INLINE void put(int b, int k, Bytes bytes) const { store_bytes(q + (8 * kPartsOf<kFormat> * b + k) * kPanelVectors * kVectorBytes, bytes); }
   BANYAN_INLINE void put_scales(int group, int b, Vec values) const { store(scales + (group * kPanelBlocks + b) * kPanelVectors * kLanes, values); }
 };
 
@@ -38,7 +40,7 @@ BANYAN_INLINE IVec byte_of(IVec dwords, int i) { return bit_and(shift_right_by(d
 BANYAN_INLINE IVec signed_byte_of(IVec dwords, int i) { return shift_right_signed<24>(shift_left_by(dwords, 24 - 8 * i)); }
 
 // Q4_K, Q5_K: `head` has the first 16 bytes of each block, dword by dword (scale_min in dequant.inl).
-BANYAN_INLINE void put_scales_mins(const StripPart& part, const IVec* head) {
+template <DType kFormat> BANYAN_INLINE void put_scales_mins(const StripPart<kFormat>& part, const IVec* head) {
   const Vec factors[] = {lower_half(head[0]), lower_half(shift_right<16>(head[0]))};
   BANYAN_UNROLL
   for (int m = 0; m < 2; ++m) {  // scales, minimums
@@ -54,14 +56,21 @@ BANYAN_INLINE void put_scales_mins(const StripPart& part, const IVec* head) {
 }
 
 // One block of each of kLanes rows, `stride` apart.
-template <DType kFormat> BANYAN_INLINE void unpack_blocks(const uint8_t* from, int64_t stride, const StripPart& part) {
+template <DType kFormat> BANYAN_INLINE void unpack_blocks(const uint8_t* from, int64_t stride, const StripPart<kFormat>& part) {
   IVec c[8];
   if constexpr (kFormat == DType::kQ8_0) {
     part.put_scales(0, 0, load_halves(from, stride));
     load_columns(from + 2, stride, c);
     load_columns(from + 18, stride, c + 4);
     BANYAN_UNROLL
-    for (int k = 0; k < 8; ++k) part.put(0, k, flip(c[k], bytes_of(128)));
+    for (int k = 0; k < 8; ++k) {
+      if constexpr (kIsInWords<kFormat>) {
+        part.put(0, 2 * k, Products<kFormat>::words_of(c[k], 0));
+        part.put(0, 2 * k + 1, Products<kFormat>::words_of(c[k], 1));
+      } else {
+        part.put(0, k, flip(c[k], bytes_of(128)));
+      }
+    }
   } else if constexpr (kFormat == DType::kQ4_0) {
     part.put_scales(0, 0, load_halves(from, stride));
     load_columns(from + 2, stride, c);

@@ -46,8 +46,8 @@ struct NormArgs {
 // With weights in a block format a backend may first round x to 8 bits per block of 32, as ggml does: d = max|x| / 127 in float32, at least 2^-126,
 // and q = x * (1 / d) to nearest even; it then multiplies d * q. So each x is off by at most d / 2 of its block, and an output by at most the sum over
 // the blocks of d / 2 * sum|w|. On the CPU whether x is rounded depends on w only, never on T: prefill and decode agree; but with tiles (gemm_tiles.inl), beyond
-// 48 tokens (Q5_K, Q6_K: 64), x and the weights of block formats are rounded to bf16 instead, which is nearer, and without VNNI (products_maddubs.inl) x is
-// not rounded where more than 8 tokens meet Q8_0. The CUDA backend rounds nothing for up to 16 tokens
+// 48 tokens (Q5_K, Q6_K: 64), x and the weights of block formats are rounded to bf16 instead, which is nearer, and with AVX-512 but no VNNI x is
+// not rounded where more than 48 tokens meet Q8_0. The CUDA backend rounds nothing for up to 16 tokens
 // (32 with block formats) and with F32 weights; beyond that both operands have 16 bits, x bf16 with BF16 weights and else f16 behind a power of two per token, and
 // sums are float32 (cuda/gemm.cu). x that is not finite makes outputs of its token that are not.
 struct GemmArgs {
