@@ -197,10 +197,8 @@ function markdown(): string {
   );
   const device = rows[0]?.ours[0]?.device ?? '';
   const { min, max } = spread(rows.map(({ ours }) => ours.length));
-  const command = [
-    'npm run bench:peers',
-    ...(variant === undefined ? [] : [`-- --variant ${variant}`, ...(peerCpu === undefined ? [] : [`--peer-cpu ${peerCpu}`])]),
-  ].join(' ');
+  const held = [...(variant === undefined ? [] : ['--variant', variant]), ...(peerCpu === undefined ? [] : ['--peer-cpu', peerCpu])];
+  const command = ['npm run bench:peers', ...(held.length === 0 ? [] : ['--', ...held])].join(' ');
   const intro =
     `Tokens per second, medians of ${min === max ? max : `${min} to ${max}`} processes (smallest-largest), ${device}, ${cpu}, commit ${commit}. ` +
     `\`${command}\`. Above 1: Banyan is faster. Random weights in real shapes, the same files, ids and threads, the peer with flash attention. ` +

@@ -84,11 +84,12 @@ template <DType kFormat> void int8_panel_task(const Int8Job& job, int index, std
   }
 }
 
+// The most tokens whose x kRoundBytes hold.
 template <DType kFormat> int64_t tokens_of_round(const GemmArgs& a) {
   return kRoundBytes / (a.w.cols / 32 * static_cast<int64_t>(sizeof(Tile<kFormat>))) * kInt8Tokens;
 }
 
-// False: more tokens than x may be of.
+// False: more tokens than a round may have.
 template <DType kFormat> bool plan_int8_many(const Stream& stream, const GemmArgs& a, int64_t all_bytes, std::byte* x, GemmPlan& plan) {
   if (a.n_tokens > tokens_of_round<kFormat>(a)) return false;
   Int8Job job{stream, a, x, 0, ceil_div(a.w.rows, kPanelRows), ceil_div(a.n_tokens, kInt8Tokens), 0};
@@ -120,7 +121,7 @@ template <DType kFormat> void gemm_int8_many(Stream& stream, const GemmArgs& arg
   }
 }
 
-// With products of bytes, if it can be, in rounds or not.
+// False: few tokens, which the variant leaves to kBase.
 template <DType kFormat> bool try_int8(Stream& stream, const GemmArgs& args) {
   Threads& threads = *static_cast<Threads*>(stream.backend);
   if (args.n_tokens > kFewInt8TokensOf<kFormat>) {

@@ -38,6 +38,7 @@ template <> struct Products<DType::kQ8_0> {
   BANYAN_INLINE void add(int, Bytes w, Bytes x) { add_pairs(sum, w, x); }
   BANYAN_INLINE IVec end(IVec) const { return sum; }
 
+  // What makes words, here and not beside the products of the other variants, which have none.
   // The first or the second two of the four signed bytes in each dword.
   BANYAN_INLINE static Bytes words_of(IVec dwords, int half) {
     const __m256i upper =

@@ -5,8 +5,8 @@ template <DType kFormat> struct Tile {
   std::conditional_t<kIsInWords<kFormat>, int16_t, int8_t> q[kInt8Tokens][32];
   float d[kInt8Tokens];
   union {
-    int32_t starts[Int8Format<kFormat>::kGroups][kInt8Tokens];
-    float minus_sums[kInt8Tokens];  // -d sum(q), which the minimum multiplies
+    int32_t starts[Int8Format<kFormat>::kGroups][kInt8Tokens];  // of the sums: kFloatBaseBits, less what was added to make the weights unsigned
+    float minus_sums[kInt8Tokens];                              // -d sum(q), which the minimum multiplies
   };
 };
 

@@ -86,7 +86,8 @@ bool Threads::run_one(int thread, std::byte* scratch) noexcept {
   return true;
 }
 
-// Its own share, then what others have left. What it did it tells once, at the end: that memory is everybody's.
+// Its own share, then what others have left. What it did it tells once, at the end, for that memory is everybody's; until then no other phase can begin, so all of it
+// was of this one.
 void Threads::run_all(int thread) noexcept {
   int n_done = 0;
   for (int i = 0; i < n_threads_; ++i) {

@@ -215,8 +215,8 @@ struct Ops {
   void (*highest)(Stream&, const HighestArgs&);
   void (*swiglu)(Stream&, const SwigluArgs&);
   void (*sample)(Stream&, const SampleArgs&);
-  // gemm with each of some matrices, at most kMostTogether, that meet the same x and the same number of tokens: so x is made ready once, and threads wait for each other
-  // once. What it computes is what gemm computes. Null: a backend that gains nothing.
+  // gemm with each of n matrices, at most kMostTogether, that meet the same x [T, cols]: so x is made ready once, and threads wait for each other once.
+  // It gives the bits that gemm gives. Null: a backend that gains nothing by it; the function below then calls gemm.
   void (*gemm_together)(Stream&, const GemmArgs* all, int n) = nullptr;
   bool has_slot_tiles = false;  // whether inject reads slots of Q8_0 in tiles (KvView), and faster; else it reads none
 };

@@ -66,15 +66,9 @@ void Layer::project(Stream& s, const float* x, std::initializer_list<Projection>
 
 float Layer::scale() const { return 1.0f / std::sqrt(static_cast<float>(d_.config.head_dim)); }
 
-Layer::Projection Layer::to_queries(float* out) const {
-  return candidate_ == nullptr ? Projection{out, w_.q, w_.q_bias} : Projection{out, w_.q, w_.q_bias, candidate_->q, candidate_->q_bias};
-}
-Layer::Projection Layer::to_keys(float* out) const {
-  return candidate_ == nullptr ? Projection{out, w_.k, w_.k_bias} : Projection{out, w_.k, w_.k_bias, candidate_->k, candidate_->k_bias};
-}
-Layer::Projection Layer::to_values(float* out) const {
-  return candidate_ == nullptr ? Projection{out, w_.v, w_.v_bias} : Projection{out, w_.v, w_.v_bias, candidate_->v, candidate_->v_bias};
-}
+Layer::Projection Layer::to_queries(float* out) const { return {out, w_.q, w_.q_bias, candidate_.q, candidate_.q_bias}; }
+Layer::Projection Layer::to_keys(float* out) const { return {out, w_.k, w_.k_bias, candidate_.k, candidate_.k_bias}; }
+Layer::Projection Layer::to_values(float* out) const { return {out, w_.v, w_.v_bias, candidate_.v, candidate_.v_bias}; }
 
 void Layer::norm_input(Stream& s, Activations& a, int n) const {
   norm(s, {a.normed.as<float>(), a.x.as<float>(), w_.attn_norm, n, d_.config.dim, d_.config.norm_eps});
@@ -131,9 +125,7 @@ void Layer::ask(Stream& s, Activations& a, const int32_t* rows, int n) const {
 
 // Output projection of a.mixed, added to the residual stream.
 void Layer::answer(Stream& s, Activations& a, int n) const {
-  Projection p{a.x.as<float>(), w_.o, w_.o_bias};
-  if (candidate_ != nullptr) p.candidate = candidate_->o, p.candidate_bias = candidate_->o_bias;
-  project(s, a.mixed.as<float>(), {p}, n, true);
+  project(s, a.mixed.as<float>(), {{a.x.as<float>(), w_.o, w_.o_bias, candidate_.o, candidate_.o_bias}}, n, true);
 }
 
 void Layer::attention(Stream& s, Activations& a, const KvView& kv, const Queries& queries) const {

@@ -121,7 +121,7 @@ class Layer {
       : d_(decoder),
         w_(decoder.weights.layers[static_cast<size_t>(index)]),
         rotation_(options.rotation != nullptr ? *options.rotation : decoder.rotation),
-        candidate_(options.candidate),
+        candidate_(options.candidate != nullptr ? *options.candidate : kNoCandidate),
         n_candidates_(options.n_candidates) {}
 
   // a.normed = norm(a.x); a.k from row `first` on = its keys, with k norm, unrotated. n rows.
@@ -151,8 +151,8 @@ class Layer {
     float* out;
     WeightView w;
     const float* bias;
-    WeightView candidate{};  // of the candidates' rows
-    const float* candidate_bias = nullptr;
+    WeightView candidate;  // of the candidates' rows
+    const float* candidate_bias;
   };
   Projection to_queries(float* out) const;
   Projection to_keys(float* out) const;
@@ -164,10 +164,11 @@ class Layer {
   void rotate_queries(Stream& s, float* q, const int32_t* positions, int n) const;
   void answer(Stream& s, Activations& a, int n) const;
   float scale() const;
+  static inline const CandidateWeights kNoCandidate{};
   const Decoder& d_;
   const LayerWeights& w_;
   const Rotation& rotation_;
-  const CandidateWeights* candidate_;
+  const CandidateWeights& candidate_;
   const int n_candidates_;
 };
 
