@@ -1,7 +1,7 @@
 {
   "variables": {
     "base_sources": [
-      "cpp/base/error.cc", "cpp/base/mapped_file.cc", "cpp/base/json.cc", "cpp/base/hash.cc",
+      "cpp/base/aligned.cc", "cpp/base/error.cc", "cpp/base/mapped_file.cc", "cpp/base/json.cc", "cpp/base/hash.cc",
       "cpp/base/huge_pages.cc", "cpp/base/output_file.cc",
       "cpp/base/memory_info.cc", "cpp/base/scratch_file.cc"
     ],

@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "base/aligned.h"
 #include "cases.h"
 #include "cpu/dispatch.h"
 #include "cpu/features.h"
@@ -115,8 +116,9 @@ void measure_peaks(Machine& machine) {
   const MultiplyAdds byte_loop = byte_peak_loop(machine.stream.ops->name);
   if (byte_loop != nullptr) machine.peak_gops = peak_of(byte_loop);
   const MultiplyAdds tile_loop = tile_peak_loop(machine.stream.ops->name);
-  const std::vector<char> memory(2 * kRotationBytes, 1);
-  const Reading reading{memory, 64 * n};
+  const AlignedBytes memory = aligned_bytes(2 * kRotationBytes);
+  std::memset(memory.get(), 1, 2 * kRotationBytes);
+  const Reading reading{memory.get(), 2 * kRotationBytes, 64 * n};
   const Threads::Phase read{reading.n_tasks, read_task, &reading};
   machine.peak_gbytes = 2e-9 * static_cast<double>(kRotationBytes) / measure([&](int) { machine.threads.run(&read, 1); }).best;
   std::printf("%s, %d threads: peak %.1f GFLOP/s, ", machine.stream.ops->name, n, machine.peak_gflops);

@@ -1,10 +1,9 @@
 // The CPU device: memory is host memory, ops run on the caller's thread and the pool and are done when they return.
 #include <algorithm>
 #include <cstring>
-#include <new>
 
+#include "base/aligned.h"
 #include "base/error.h"
-#include "base/huge_pages.h"
 #include "base/memory_info.h"
 #include "cpu/dispatch.h"
 #include "cpu/features.h"
@@ -13,8 +12,6 @@
 
 namespace banyan {
 namespace {
-
-constexpr std::align_val_t kAlignment{64};  // a cache line and the widest vector
 
 // A decoded panel of weights is used a dozen times over by 256 rows, two dozen by 512; 1024 and 2048 were no faster (bench/NOTES.md).
 constexpr BatchRows kBatchRows{512, 256, 256};
@@ -38,12 +35,11 @@ class CpuDevice final : public Device {
     return stream;
   }
   void* allocate(size_t n_bytes) override {
-    void* memory = ::operator new(n_bytes, kAlignment, std::nothrow);
+    void* memory = allocate_aligned(n_bytes);  // the memory of a question over many slots is read a tenth faster in huge pages
     if (memory == nullptr) throw Error(Code::kOutOfMemory, "Cannot allocate " + std::to_string(n_bytes) + " bytes of memory");
-    prefer_huge_pages(memory, n_bytes);  // the memory of a question over many slots is read a tenth faster
     return memory;
   }
-  void release(void* memory) noexcept override { ::operator delete(memory, kAlignment); }
+  void release(void* memory) noexcept override { release_aligned(memory); }
   void to_device(void* to, const void* from, size_t n_bytes) override { copy(to, from, n_bytes); }
   void to_host(void* to, const void* from, size_t n_bytes) override { copy(to, from, n_bytes); }
   void sync() override {}

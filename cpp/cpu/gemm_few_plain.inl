@@ -7,7 +7,11 @@ constexpr bool kHas32Registers = kTileRows == 12;
 constexpr int kGroupTokens = kHas32Registers ? 8 : 4;  // 8 tokens x 2 rows or 4 x 4: 16 sums of the 32 registers; 4 x 2: 8 of 16
 constexpr int kMostRows = kHas32Registers ? 4 : 2;     // at once
 constexpr int rows_at_once(int n_tokens) { return n_tokens <= 2 ? 1 : n_tokens <= 4 ? kMostRows : 2; }
-constexpr int64_t kFewAhead = 8192;  // bytes, of one or two tokens
+// Bytes. One or two tokens ask for what lies so far ahead, one also for what lies near, from the second-level cache into the first (gemm_int8_few.inl).
+constexpr int64_t kFewAhead = 3136;
+constexpr int64_t kFewNear = 1344;
+// More ask for the next task's weights from so far before them: the lines of a round, 256 bytes, then are of two blocks of 256, and come up to a quarter faster.
+constexpr int64_t kFewEarlier = 128;
 
 // The first kLanes elements, or n of them.
 template <DType kFormat> BANYAN_INLINE Vec load_plain(const uint8_t* at) {
@@ -25,7 +29,7 @@ template <DType kFormat> BANYAN_INLINE Vec load_plain_n(const uint8_t* at, int n
 template <DType kFormat, int kTokens, int kRows>
 void dot_tile(const uint8_t* w, int64_t w_stride, int64_t n_k, const float* x, int64_t x_stride, const uint8_t* next, float* sums, int n_tokens) {
   constexpr int kBytes = traits(kFormat).block_bytes;
-  constexpr int kSteps = kLanes >= 16 && kRows > 1 ? 2 : 4;  // of a round, which reads whole cache lines
+  constexpr int kSteps = kLanes < 16 ? 4 : kTokens == 1 || kRows > 1 ? 2 : 4;  // of a round, which reads whole cache lines; of one token one line
   constexpr int kRoundBytes = kSteps * kLanes * kRows * kBytes;
   constexpr int kChains = std::clamp(8 / (kTokens * kRows), 1, kSteps);  // 2 multiply-adds a cycle with a latency of 4 need 8 chains
   Vec dots[kChains][kRows][kTokens];
@@ -41,6 +45,10 @@ void dot_tile(const uint8_t* w, int64_t w_stride, int64_t n_k, const float* x, i
   for (; k + kSteps * kLanes <= n_k; k += kSteps * kLanes, next += kRoundBytes) {
     BANYAN_UNROLL
     for (int b = 0; b + 64 <= kRoundBytes; b += 64) BANYAN_PREFETCH(next + b);
+    if constexpr (kTokens == 1) {
+      BANYAN_UNROLL
+      for (int b = 0; b + 64 <= kRoundBytes; b += 64) BANYAN_PREFETCH_NEAR(w + k * kBytes + kFewNear + b);
+    }
     BANYAN_UNROLL
     for (int step = 0; step < kSteps; ++step) {
       const int64_t at = k + step * kLanes;
@@ -117,7 +125,7 @@ template <DType kFormat> void few_plain_task(const FewJob& job, int index, std::
   const int n_groups = static_cast<int>(ceil_div(a.n_tokens, kGroupTokens)), n_each = static_cast<int>(ceil_div(a.n_tokens, n_groups));
   float* sums = reinterpret_cast<float*>(scratch);  // [rows, T]
   std::memset(sums, 0, static_cast<size_t>((end - begin) * a.n_tokens) * sizeof(float));
-  const uint8_t* next = weights + end * n_bytes;  // of the last task: beyond the weights, where asking does nothing
+  const uint8_t* next = weights + end * n_bytes - kFewEarlier;  // of the last task: beyond the weights, where asking does nothing
   for (int64_t k = 0; k < a.w.cols; k += job.depth) {
     const int64_t n_k = std::min(job.depth, a.w.cols - k), piece_bytes = static_cast<int64_t>(row_bytes(kFormat, n_k));
     int n_rows = 0;

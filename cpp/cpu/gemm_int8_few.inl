@@ -1,21 +1,31 @@
 // gemm_int8_few: gemm of a block format for few tokens (decoding). Rows of weights are read front to back as they lie in the file; a unit is unpacked
 // in registers and at once multiplied with all tokens (dot_unit of the variant). Bound by reading the weights.
 
-constexpr int64_t kFewInt8Rows = 512;    // of a task, at most
-constexpr int64_t kFewInt8Ahead = 8192;  // bytes; 1024 is a fifth slower
+constexpr int64_t kFewInt8Rows = 512;  // of a task, at most
+// Bytes. Far: into the second-level cache; 1024 is a fifth slower, and so is, by a twentieth, every multiple of 4096, where what is asked for and what is
+// read meet in the same sets of the first. Near: from there into the first, which 4-bit formats, read by more instructions a byte, gain a twentieth by.
+constexpr int64_t kFewInt8Ahead = 3648;
+constexpr int64_t kFewInt8Near = 1344;
+constexpr int kFewInt8NearTokens = 2;  // with more, reading waits for products, and pieces of rows lie apart
 static_assert(kFewInt8Rows * kFewInt8Tokens * sizeof(float) <= Threads::kScratchBytes);
 
 // out[t] += w x of n_k elements of one row. What lies `ahead` bytes on is asked for: the memory's own prefetchers keep one core short of what the
 // memory gives. A prefetch beyond the end of the weights does nothing.
 template <DType kFormat, int kTokens> void dot_units(const uint8_t* w, int64_t n_k, int64_t ahead, const void* x, int64_t x_stride, float* out) {
   using Format = Int8Format<kFormat>;
+  constexpr bool kIsNear = kTokens <= kFewInt8NearTokens;
+  constexpr int kFarBytes = kIsNear ? (Format::kBytes + 32) / 64 * 64 : Format::kBytes;  // a line missed now and then is asked for when it is near
   const auto* units = static_cast<const Unit<kFormat>*>(x);
   Vec sums[kTokens];
   BANYAN_UNROLL
   for (int t = 0; t < kTokens; ++t) sums[t] = zero();
   for (; n_k >= Format::kElements; n_k -= Format::kElements, w += Format::kBytes, ++units) {
     BANYAN_UNROLL
-    for (int b = 0; b < Format::kBytes; b += 64) BANYAN_PREFETCH(w + ahead + b);
+    for (int b = 0; b < kFarBytes; b += 64) BANYAN_PREFETCH(w + ahead + b);
+    if constexpr (kIsNear) {
+      BANYAN_UNROLL
+      for (int b = 0; b < Format::kBytes; b += 64) BANYAN_PREFETCH_NEAR(w + kFewInt8Near + b);
+    }
     dot_unit<kFormat, kTokens>(w, units, x_stride, sums);
   }
   if (n_k > 0) {

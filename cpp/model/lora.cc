@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstring>
 #include <numeric>
+#include <vector>
 
 #include "base/half.h"
 #include "device/buffer.h"
@@ -29,7 +30,7 @@ void round_to(DType dtype, const std::vector<float>& values, std::byte* out) {
 
 }  // namespace
 
-std::vector<std::byte> add_lora(Device& device, const WeightView& base, const WeightView& a, const WeightView& b, float scale) {
+AlignedBytes add_lora(Device& device, const WeightView& base, const WeightView& a, const WeightView& b, float scale) {
   const DType dtype = lora_dtype(base.dtype);
   const int64_t rank = a.rows, n_cols = base.cols;
   std::vector<float> down = floats_of(a), across(down.size()), up = floats_of(b);
@@ -48,7 +49,7 @@ std::vector<std::byte> add_lora(Device& device, const WeightView& base, const We
   std::iota(numbers.begin(), numbers.end(), 0);
   device.to_device(ids.as<int32_t>(), numbers.data(), numbers.size() * sizeof(int32_t));
 
-  std::vector<std::byte> merged(static_cast<size_t>(base.rows) * row_bytes(dtype, n_cols));
+  AlignedBytes merged = aligned_bytes(static_cast<size_t>(base.rows) * row_bytes(dtype, n_cols));
   std::vector<float> host;
   Stream s = device.stream();
   for (int64_t row = 0; row < base.rows; row += kRows) {
@@ -58,7 +59,7 @@ std::vector<std::byte> add_lora(Device& device, const WeightView& base, const We
     device.sync();
     host.resize(static_cast<size_t>(n * n_cols));
     device.to_host(host.data(), sums.as<float>(), host.size() * sizeof(float));
-    round_to(dtype, host, merged.data() + static_cast<size_t>(row) * row_bytes(dtype, n_cols));
+    round_to(dtype, host, merged.get() + static_cast<size_t>(row) * row_bytes(dtype, n_cols));
   }
   return merged;
 }

@@ -1,9 +1,7 @@
 // lora: a matrix with a low-rank addition (LoRA, arXiv 2106.09685), made one matrix once at load.
 #pragma once
 
-#include <cstddef>
-#include <vector>
-
+#include "base/aligned.h"
 #include "device/device.h"
 #include "tensor/tensor.h"
 
@@ -14,6 +12,6 @@ constexpr DType lora_dtype(DType base) { return base == DType::kF32 || base == D
 
 // base [out, in] + scale * b a with a [r, in] and b [out, r] in F32, F16 or BF16: rows of lora_dtype(base.dtype), summed in float32 and rounded once.
 // Throws kOutOfMemory.
-std::vector<std::byte> add_lora(Device& device, const WeightView& base, const WeightView& a, const WeightView& b, float scale);
+AlignedBytes add_lora(Device& device, const WeightView& base, const WeightView& a, const WeightView& b, float scale);
 
 }  // namespace banyan

@@ -16,7 +16,7 @@ constexpr int64_t kRows = 256;  // of a matrix at a time: some megabytes of floa
 
 class Requantizer {
  public:
-  Requantizer(ModelFiles& files, std::deque<std::vector<std::byte>>& rows) : rows_(rows), device_(make_cpu_device(0, "")) {
+  Requantizer(ModelFiles& files, std::deque<AlignedBytes>& rows) : rows_(rows), device_(make_cpu_device(0, "")) {
     own_.insert(files.upper.embedding.data);
     for (const LayerWeights& layer : files.upper.layers) {
       for (const WeightView* w : {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down}) own_.insert(w->data);
@@ -28,7 +28,7 @@ class Requantizer {
     const bool is_plain = w.dtype == DType::kF32 || w.dtype == DType::kF16 || w.dtype == DType::kBF16;
     if (!w || !is_plain || own_.count(w.data) != 0 || w.cols % traits(kTo).block_size != 0) return;
     const size_t n_row = row_bytes(kTo, w.cols);
-    std::vector<std::byte>& out = rows_.emplace_back(static_cast<size_t>(w.rows) * n_row);
+    std::byte* out = rows_.emplace_back(aligned_bytes(static_cast<size_t>(w.rows) * n_row)).get();
     std::vector<int32_t> ids(static_cast<size_t>(w.rows));
     std::iota(ids.begin(), ids.end(), 0);
     std::vector<float> floats(static_cast<size_t>(std::min(kRows, w.rows) * w.cols));
@@ -36,20 +36,20 @@ class Requantizer {
     for (int64_t row = 0; row < w.rows; row += kRows) {
       const auto n = static_cast<int>(std::min(kRows, w.rows - row));
       embed(s, {floats.data(), w, ids.data() + row, n});  // rows of any format as float32
-      store(s, {out.data(), kTo, w.cols, w.cols, floats.data(), ids.data() + row, n, 1, static_cast<int>(w.cols)});
+      store(s, {out, kTo, w.cols, w.cols, floats.data(), ids.data() + row, n, 1, static_cast<int>(w.cols)});
     }
-    w = {out.data(), kTo, w.rows, w.cols};
+    w = {out, kTo, w.rows, w.cols};
   }
 
  private:
-  std::deque<std::vector<std::byte>>& rows_;
+  std::deque<AlignedBytes>& rows_;
   const std::unique_ptr<Device> device_;  // whose buffers are host memory
   std::set<const void*> own_;             // the upper model's matrices
 };
 
 }  // namespace
 
-void requantize_adapter(ModelFiles& files, std::deque<std::vector<std::byte>>& rows) {
+void requantize_adapter(ModelFiles& files, std::deque<AlignedBytes>& rows) {
   Requantizer to(files, rows);
   for (CrossWeights& layer : files.cross) {
     to.convert(layer.q);

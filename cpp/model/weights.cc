@@ -8,6 +8,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/aligned.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/path.h"
@@ -37,9 +38,9 @@ constexpr Names kGgufNames = {"token_embd", "output_norm", "blk.", "attn_norm", 
 
 struct LoadedFiles : ModelFiles {
   std::deque<MappedFile> files;
-  std::deque<std::vector<float>> vectors;   // norms and biases
-  std::deque<std::vector<std::byte>> rows;  // permuted query projections, matrices with their LoRA pair, in 8 bits
-  float lora_scale = 0;                     // alpha / rank; 0: no LoRA
+  std::deque<std::vector<float>> vectors;  // norms and biases
+  std::deque<AlignedBytes> rows;           // permuted query projections, matrices with their LoRA pair, in 8 bits
+  float lora_scale = 0;                    // alpha / rank; 0: no LoRA
 };
 
 std::string shape_text(const TensorView& view) {
@@ -167,13 +168,13 @@ DecoderWeights share_lower(const DecoderWeights& upper, int n_layers) {
 WeightView interleave(const WeightView& q, int head_dim, LoadedFiles& storage) {
   const size_t n_bytes = row_bytes(q.dtype, q.cols), n_pairs = static_cast<size_t>(head_dim) / 2;
   const auto* from = static_cast<const std::byte*>(q.data);
-  std::vector<std::byte>& rows = storage.rows.emplace_back(static_cast<size_t>(q.rows) * n_bytes);
+  std::byte* rows = storage.rows.emplace_back(aligned_bytes(static_cast<size_t>(q.rows) * n_bytes)).get();
   for (size_t row = 0; row < static_cast<size_t>(q.rows); ++row) {
     const size_t in_head = row % (2 * n_pairs);
     const size_t source = row - in_head + in_head / 2 + (in_head % 2) * n_pairs;
-    std::memcpy(rows.data() + row * n_bytes, from + source * n_bytes, n_bytes);
+    std::memcpy(rows + row * n_bytes, from + source * n_bytes, n_bytes);
   }
-  return {rows.data(), q.dtype, q.rows, q.cols};
+  return {rows, q.dtype, q.rows, q.cols};
 }
 
 // The base's layers with what the adapter adds. Its rows are in the order of safetensors; q and k of a GGUF base may have their pairs interleaved.
@@ -194,8 +195,8 @@ DecoderWeights bind_lora(const Binder& binder, const AdapterConfig& adapter, Loa
       WeightView b = binder.matrix(b_name, weight.rows, adapter.lora_rank);
       const bool is_turned = &weight == &layer.q || &weight == &layer.k;
       if (is_turned && adapter.lower.rope.is_interleaved) b = interleave(b, adapter.lower.head_dim, model);
-      const std::vector<std::byte>& rows = model.rows.emplace_back(add_lora(*device, weight, a, b, model.lora_scale));
-      weight = {rows.data(), lora_dtype(weight.dtype), weight.rows, weight.cols};
+      const AlignedBytes& rows = model.rows.emplace_back(add_lora(*device, weight, a, b, model.lora_scale));
+      weight = {rows.get(), lora_dtype(weight.dtype), weight.rows, weight.cols};
     }
   }
   return lower;

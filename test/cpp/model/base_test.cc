@@ -2,9 +2,11 @@
 #include <cstring>
 #include <limits>
 
+#include "base/aligned.h"
 #include "base/decimal.h"
 #include "base/half.h"
 #include "base/hash.h"
+#include "base/huge_pages.h"
 #include "base/mapped_file.h"
 #include "base/path.h"
 #include "base/utf8.h"
@@ -109,6 +111,22 @@ TEST(paths_stay_inside) {
   CHECK_EQUAL(parent_path("a/b"), "a");
   CHECK_EQUAL(parent_path("b"), ".");
   CHECK_EQUAL(parent_path("/b"), "/");
+}
+
+TEST(aligned_memory) {
+  for (size_t n_bytes : {size_t{0}, size_t{1}, size_t{100}, (size_t{4} << 20) - 1, size_t{4} << 20, (size_t{4} << 20) + 1, (size_t{17} << 20) + 5}) {
+    const AlignedBytes bytes = aligned_bytes(n_bytes);
+    CHECK(bytes != nullptr);
+    CHECK_EQUAL(reinterpret_cast<uintptr_t>(bytes.get()) % 64, 0u);
+    if (n_bytes >= 2 * kHugePageBytes && kHugePageBytes != 0) CHECK_EQUAL(reinterpret_cast<uintptr_t>(bytes.get()) % kHugePageBytes, 0u);
+    std::memset(bytes.get(), 1, n_bytes);  // for the sanitizers
+  }
+  CHECK(allocate_aligned(size_t{1} << 60) == nullptr);
+  bool has_thrown = false;
+  try {
+    aligned_bytes(size_t{1} << 60);
+  } catch (const std::bad_alloc&) { has_thrown = true; }
+  CHECK(has_thrown);
 }
 
 TEST(mapped_file_maps) {

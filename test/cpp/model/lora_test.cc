@@ -134,10 +134,9 @@ TEST(lora_of_a_block_format) {
   }
   const MadeTensor a = make_tensor("x.lora_a.weight", DType::kBF16, {kRank, kCols}), b = make_tensor("x.lora_b.weight", DType::kF16, {kRows, kRank});
   const auto device = make_cpu_device(2, "");
-  const std::vector<std::byte> merged = add_lora(*device, {blocks.data(), DType::kQ8_0, kRows, kCols}, {a.bytes.data(), DType::kBF16, kRank, kCols},
+  const AlignedBytes merged = add_lora(*device, {blocks.data(), DType::kQ8_0, kRows, kCols}, {a.bytes.data(), DType::kBF16, kRank, kCols},
       {b.bytes.data(), DType::kF16, kRows, kRank}, 0.5f);
-  CHECK_EQUAL(merged.size(), static_cast<size_t>(kRows * kCols * 2));
-  const WeightView view{merged.data(), lora_dtype(DType::kQ8_0), kRows, kCols};
+  const WeightView view{merged.get(), lora_dtype(DType::kQ8_0), kRows, kCols};
   CHECK(view.dtype == DType::kF16);
   bool is_right = true;
   for (int64_t row = 0; row < kRows; ++row) {
