@@ -17,9 +17,10 @@ struct FewRows {
   const uint8_t* first;
   size_t stride;  // bytes
   int n;
-  // Asks for row i, which has n_bytes. Into the second-level cache: the first holds the states of all heads too.
+  // Asks for the row after row i, which has n_bytes. Into the second-level cache: the first holds the states of all heads too. Row i itself would often be a
+  // multiple of 4096 bytes from the one that is read meanwhile, which is slower (gemm_int8_few.inl).
   BANYAN_INLINE void ask(int i, size_t n_bytes) const {
-    const uint8_t* row = first + static_cast<size_t>(i) * stride;
+    const uint8_t* row = first + static_cast<size_t>(i + 1) * stride;
     for (size_t at = 0; at < n_bytes; at += 64) BANYAN_PREFETCH(row + at);
   }
 };
