@@ -32,6 +32,7 @@ using namespace banyan::bench;
 namespace {
 
 constexpr size_t kRotationBytes = size_t{192} << 20;  // more than most last-level caches
+constexpr size_t kReadBytes = size_t{1} << 30;       // about what a token reads of a model, and more than any last-level cache keeps of it
 
 double seconds_now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
@@ -116,11 +117,11 @@ void measure_peaks(Machine& machine) {
   const MultiplyAdds byte_loop = byte_peak_loop(machine.stream.ops->name);
   if (byte_loop != nullptr) machine.peak_gops = peak_of(byte_loop);
   const MultiplyAdds tile_loop = tile_peak_loop(machine.stream.ops->name);
-  const AlignedBytes memory = aligned_bytes(2 * kRotationBytes);
-  std::memset(memory.get(), 1, 2 * kRotationBytes);
-  const Reading reading{memory.get(), 2 * kRotationBytes, 64 * n};
+  const AlignedBytes memory = aligned_bytes(kReadBytes);
+  std::memset(memory.get(), 1, kReadBytes);
+  const Reading reading{memory.get(), kReadBytes, 64 * n};
   const Threads::Phase read{reading.n_tasks, read_task, &reading};
-  machine.peak_gbytes = 2e-9 * static_cast<double>(kRotationBytes) / measure([&](int) { machine.threads.run(&read, 1); }).best;
+  machine.peak_gbytes = 1e-9 * static_cast<double>(kReadBytes) / measure([&](int) { machine.threads.run(&read, 1); }).best;
   std::printf("%s, %d threads: peak %.1f GFLOP/s, ", machine.stream.ops->name, n, machine.peak_gflops);
   if (machine.multiplies_bytes()) std::printf("%.1f GOP/s of bytes, ", machine.peak_gops);
   if (tile_loop != nullptr) std::printf("%.1f GFLOP/s of tiles, ", peak_of(tile_loop));
