@@ -1,6 +1,6 @@
 // dot_unit: a unit of weights times that of few tokens, in registers, with VPDPBUSD.
 
-constexpr int kFewInt8Tokens = 8;  // 8 sums and 4 vectors of weights fit in registers
+constexpr int kFewInt8Tokens = 7;  // of Q8_0; 8 in strips are 1.1 to 1.4 times as fast on Intel, 2 to 8 % slower on Zen 5
 // Above it the unpacking of gemm_int8.inl pays, which the bytes of a block decide.
 template <DType kFormat> constexpr int kFewInt8TokensOf = kFormat == DType::kQ8_0   ? kFewInt8Tokens
                                                           : kFormat == DType::kQ6_K ? 6

@@ -40,6 +40,9 @@ template <DType kFormat> void int8_quantize_task(const Int8Job& job, int tile, s
 // One piece of 5 bits and more, two of 4: what memory answers while they are multiplied.
 template <DType kFormat> constexpr int64_t kPiecesAhead = std::max<int64_t>(1, (20 << 10) / (kPanelRows * kPieceBytes<kFormat>));
 
+// Bytes. Of rows as short as these a page holds pieces of several, and memory gives them a tenth slower than in their order; longer rows come slower in order.
+constexpr int64_t kShortRow = 2048;
+
 // A quarter of a strip's rows is asked for while it is unpacked, about its share of the time, the rest while it meets its first two tiles.
 constexpr int kUnpackRows = kStripRows / 4;
 
@@ -62,10 +65,14 @@ template <DType kFormat> void int8_panel_task(const Int8Job& job, int index, std
     const int n_k = static_cast<int>(std::min<int64_t>(kPanelDepth, a.w.cols - k));
     const uint8_t* piece = from + row_bytes(kFormat, k);
     const auto piece_bytes = static_cast<int64_t>(row_bytes(kFormat, n_k));
-    // Behind the last pieces lies the next panel.
+    // Behind the last pieces lies the next panel. Of short rows it is asked for from one end to the other meanwhile.
+    const bool is_in_order = row_stride <= kShortRow;
     const int64_t later = k + kPiecesAhead<kFormat> * kPanelDepth, n_k_padded = round_up(a.w.cols, kPanelDepth);
-    const uint8_t* next = from + (later < n_k_padded ? row_bytes(kFormat, later) : kPanelRows * row_stride + row_bytes(kFormat, later - n_k_padded));
-    const auto ahead_of = [&](int r) { return Ahead{next + r * row_stride, row_stride, piece_bytes, 0, 0}; };
+    const uint8_t* next = from + (is_in_order             ? kPanelRows * row_stride + k / kPanelDepth * kPanelRows * kPieceBytes<kFormat>
+                                     : later < n_k_padded ? static_cast<int64_t>(row_bytes(kFormat, later))
+                                                          : kPanelRows * row_stride + static_cast<int64_t>(row_bytes(kFormat, later - n_k_padded)));
+    const int64_t next_stride = is_in_order ? piece_bytes : row_stride;
+    const auto ahead_of = [&](int r) { return Ahead{next + r * next_stride, next_stride, piece_bytes, 0, 0}; };
     for (int r = 0; r < n_rows; r += kStripRows) {
       unpack_strip<kFormat>(s, s.strips[r / kStripRows], piece + r * row_stride, row_stride, std::min(kStripRows, n_rows - r), n_k,
           ahead_of(r).part(0, kUnpackRows, unpack_steps<kFormat>(n_k)));
