@@ -45,7 +45,7 @@ void dot_tile(const uint8_t* w, int64_t w_stride, int64_t n_k, const float* x, i
   for (; k + kSteps * kLanes <= n_k; k += kSteps * kLanes, next += kRoundBytes) {
     BANYAN_UNROLL
     for (int b = 0; b + 64 <= kRoundBytes; b += 64) BANYAN_PREFETCH(next + b);
-    if constexpr (kTokens == 1) {
+    if constexpr (kTokens == 1 && kRows == 1) {
       BANYAN_UNROLL
       for (int b = 0; b + 64 <= kRoundBytes; b += 64) BANYAN_PREFETCH_NEAR(w + k * kBytes + kFewNear + b);
     }
