@@ -2,8 +2,8 @@
 // in registers and at once multiplied with all tokens (dot_unit of the variant). Bound by reading the weights.
 
 constexpr int64_t kFewInt8Rows = 512;  // of a task, at most
-// Bytes. Far: into the second-level cache; 1024 is a fifth slower, and so is, by a twentieth, every multiple of 4096, where what is asked for and what is
-// read meet in the same sets of the first. Near: from there into the first, which 4-bit formats, read by more instructions a byte, gain a twentieth by.
+// Bytes. Far: into the second-level cache. 1024 is a fifth slower and every multiple of 4096 a twentieth, presumably because what is asked for and what is
+// read then meet in the same sets of the first. Near: from there into the first, by which 4-bit formats, read with more instructions a byte, gain a twentieth.
 constexpr int64_t kFewInt8Ahead = 3648;
 constexpr int64_t kFewInt8Near = 1344;
 constexpr int kFewInt8NearTokens = 2;  // with more, reading waits for products, and pieces of rows lie apart
