@@ -13,6 +13,10 @@
 #include "check.h"
 #include "make_files.h"
 
+// Sanitizers end the process on an impossible allocation unless told that it may fail; aligned_memory wants to see it fail.
+extern "C" const char* __asan_default_options() { return "allocator_may_return_null=1"; }
+extern "C" const char* __tsan_default_options() { return "allocator_may_return_null=1"; }
+
 namespace banyan::test {
 namespace {
 
