@@ -117,9 +117,9 @@ void measure_peaks(Machine& machine) {
   const MultiplyAdds byte_loop = byte_peak_loop(machine.stream.ops->name);
   if (byte_loop != nullptr) machine.peak_gops = peak_of(byte_loop);
   const MultiplyAdds tile_loop = tile_peak_loop(machine.stream.ops->name);
-  const AlignedBytes memory = aligned_bytes(kReadBytes);
-  std::memset(memory.get(), 1, kReadBytes);
-  const Reading reading{memory.get(), kReadBytes, 64 * n};
+  const AlignedBytes memory(kReadBytes);
+  std::memset(memory.data(), 1, memory.size());
+  const Reading reading{memory.data(), memory.size(), 64 * n};
   const Threads::Phase read{reading.n_tasks, read_task, &reading};
   machine.peak_gbytes = 1e-9 * static_cast<double>(kReadBytes) / measure([&](int) { machine.threads.run(&read, 1); }).best;
   std::printf("%s, %d threads: peak %.1f GFLOP/s, ", machine.stream.ops->name, n, machine.peak_gflops);

@@ -1,11 +1,9 @@
 // peaks: loops that do nothing but what an op is bound by: multiply-adds of floats or bytes over registers, reading over memory.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <string>
-#include <vector>
 
 #include "cpu/inline.h"
 #include "cpu/threads.h"

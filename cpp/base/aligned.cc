@@ -42,10 +42,8 @@ void release_aligned(void* memory) noexcept {
 #endif
 }
 
-AlignedBytes aligned_bytes(size_t n_bytes) {
-  AlignedBytes bytes(static_cast<std::byte*>(allocate_aligned(n_bytes)));
-  if (!bytes) throw std::bad_alloc();
-  return bytes;
+AlignedBytes::AlignedBytes(size_t n_bytes) : memory_(static_cast<std::byte*>(allocate_aligned(n_bytes))), n_bytes_(n_bytes) {
+  if (!memory_) throw std::bad_alloc();
 }
 
 }  // namespace banyan

@@ -11,12 +11,19 @@ namespace banyan {
 void* allocate_aligned(size_t n_bytes) noexcept;
 void release_aligned(void* memory) noexcept;
 
-struct ReleaseAligned {
-  void operator()(std::byte* memory) const noexcept { release_aligned(memory); }
-};
-using AlignedBytes = std::unique_ptr<std::byte[], ReleaseAligned>;
+// Owns such memory, not initialized; move-only.
+class AlignedBytes {
+ public:
+  explicit AlignedBytes(size_t n_bytes);  // throws std::bad_alloc
+  std::byte* data() const { return memory_.get(); }
+  size_t size() const { return n_bytes_; }
 
-// Not initialized. Throws std::bad_alloc.
-AlignedBytes aligned_bytes(size_t n_bytes);
+ private:
+  struct Release {
+    void operator()(std::byte* memory) const noexcept { release_aligned(memory); }
+  };
+  std::unique_ptr<std::byte, Release> memory_;
+  size_t n_bytes_;
+};
 
 }  // namespace banyan

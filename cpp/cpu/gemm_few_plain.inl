@@ -29,7 +29,8 @@ template <DType kFormat> BANYAN_INLINE Vec load_plain_n(const uint8_t* at, int n
 template <DType kFormat, int kTokens, int kRows>
 void dot_tile(const uint8_t* w, int64_t w_stride, int64_t n_k, const float* x, int64_t x_stride, const uint8_t* next, float* sums, int n_tokens) {
   constexpr int kBytes = traits(kFormat).block_bytes;
-  constexpr int kSteps = kLanes < 16 ? 4 : kTokens == 1 || kRows > 1 ? 2 : 4;  // of a round, which reads whole cache lines; of one token one line
+  constexpr int kSteps =
+      kLanes >= 16 && (kTokens == 1 || kRows > 1) ? 2 : 4;  // of a round, which reads whole cache lines; 16 bits and one token: one
   constexpr int kRoundBytes = kSteps * kLanes * kRows * kBytes;
   constexpr int kChains = std::clamp(8 / (kTokens * kRows), 1, kSteps);  // 2 multiply-adds a cycle with a latency of 4 need 8 chains
   Vec dots[kChains][kRows][kTokens];

@@ -52,6 +52,16 @@ inline Ahead part_of_tile(const Ahead& ahead, int64_t tile, int64_t n_tiles, int
   return ahead.part(begin, std::min(begin + n_rows, kStripRows), n_blocks);
 }
 
+// What is asked for while the pieces at column k of a panel that begins at `from` are multiplied: later pieces of its rows, behind the last of which lie those of the
+// next panel; of short rows as much of the next panel, from one end of it to the other.
+template <DType kFormat> Ahead ahead_of_pieces(const uint8_t* from, int64_t row_stride, int64_t k, int64_t n_cols, int64_t piece_bytes) {
+  const uint8_t* next_panel = from + kPanelRows * row_stride;
+  if (row_stride <= kShortRow) return {next_panel + k / kPanelDepth * kPanelRows * kPieceBytes<kFormat>, piece_bytes, piece_bytes, 0, 0};
+  const int64_t later = k + kPiecesAhead<kFormat> * kPanelDepth, n_k_padded = round_up(n_cols, kPanelDepth);
+  const uint8_t* at = later < n_k_padded ? from + row_bytes(kFormat, later) : next_panel + row_bytes(kFormat, later - n_k_padded);
+  return {at, row_stride, piece_bytes, 0, 0};
+}
+
 template <DType kFormat> void int8_panel_task(const Int8Job& job, int index, std::byte* scratch) {
   const GemmArgs& a = job.args;
   Int8Scratch& s = *reinterpret_cast<Int8Scratch*>(scratch);
@@ -65,14 +75,8 @@ template <DType kFormat> void int8_panel_task(const Int8Job& job, int index, std
     const int n_k = static_cast<int>(std::min<int64_t>(kPanelDepth, a.w.cols - k));
     const uint8_t* piece = from + row_bytes(kFormat, k);
     const auto piece_bytes = static_cast<int64_t>(row_bytes(kFormat, n_k));
-    // Behind the last pieces lies the next panel. Of short rows it is asked for from one end to the other meanwhile.
-    const bool is_in_order = row_stride <= kShortRow;
-    const int64_t later = k + kPiecesAhead<kFormat> * kPanelDepth, n_k_padded = round_up(a.w.cols, kPanelDepth);
-    const uint8_t* next = from + (is_in_order             ? kPanelRows * row_stride + k / kPanelDepth * kPanelRows * kPieceBytes<kFormat>
-                                     : later < n_k_padded ? static_cast<int64_t>(row_bytes(kFormat, later))
-                                                          : kPanelRows * row_stride + static_cast<int64_t>(row_bytes(kFormat, later - n_k_padded)));
-    const int64_t next_stride = is_in_order ? piece_bytes : row_stride;
-    const auto ahead_of = [&](int r) { return Ahead{next + r * next_stride, next_stride, piece_bytes, 0, 0}; };
+    const Ahead ahead = ahead_of_pieces<kFormat>(from, row_stride, k, a.w.cols, piece_bytes);
+    const auto ahead_of = [&](int r) { return Ahead{ahead.at + r * ahead.row_stride, ahead.row_stride, piece_bytes, 0, 0}; };
     for (int r = 0; r < n_rows; r += kStripRows) {
       unpack_strip<kFormat>(s, s.strips[r / kStripRows], piece + r * row_stride, row_stride, std::min(kStripRows, n_rows - r), n_k,
           ahead_of(r).part(0, kUnpackRows, unpack_steps<kFormat>(n_k)));

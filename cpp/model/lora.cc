@@ -49,7 +49,7 @@ AlignedBytes add_lora(Device& device, const WeightView& base, const WeightView& 
   std::iota(numbers.begin(), numbers.end(), 0);
   device.to_device(ids.as<int32_t>(), numbers.data(), numbers.size() * sizeof(int32_t));
 
-  AlignedBytes merged = aligned_bytes(static_cast<size_t>(base.rows) * row_bytes(dtype, n_cols));
+  AlignedBytes merged(static_cast<size_t>(base.rows) * row_bytes(dtype, n_cols));
   std::vector<float> host;
   Stream s = device.stream();
   for (int64_t row = 0; row < base.rows; row += kRows) {
@@ -59,7 +59,7 @@ AlignedBytes add_lora(Device& device, const WeightView& base, const WeightView& 
     device.sync();
     host.resize(static_cast<size_t>(n * n_cols));
     device.to_host(host.data(), sums.as<float>(), host.size() * sizeof(float));
-    round_to(dtype, host, merged.get() + static_cast<size_t>(row) * row_bytes(dtype, n_cols));
+    round_to(dtype, host, merged.data() + static_cast<size_t>(row) * row_bytes(dtype, n_cols));
   }
   return merged;
 }

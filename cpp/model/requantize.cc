@@ -28,7 +28,7 @@ class Requantizer {
     const bool is_plain = w.dtype == DType::kF32 || w.dtype == DType::kF16 || w.dtype == DType::kBF16;
     if (!w || !is_plain || own_.count(w.data) != 0 || w.cols % traits(kTo).block_size != 0) return;
     const size_t n_row = row_bytes(kTo, w.cols);
-    std::byte* out = rows_.emplace_back(aligned_bytes(static_cast<size_t>(w.rows) * n_row)).get();
+    AlignedBytes& out = rows_.emplace_back(static_cast<size_t>(w.rows) * n_row);
     std::vector<int32_t> ids(static_cast<size_t>(w.rows));
     std::iota(ids.begin(), ids.end(), 0);
     std::vector<float> floats(static_cast<size_t>(std::min(kRows, w.rows) * w.cols));
@@ -36,9 +36,9 @@ class Requantizer {
     for (int64_t row = 0; row < w.rows; row += kRows) {
       const auto n = static_cast<int>(std::min(kRows, w.rows - row));
       embed(s, {floats.data(), w, ids.data() + row, n});  // rows of any format as float32
-      store(s, {out, kTo, w.cols, w.cols, floats.data(), ids.data() + row, n, 1, static_cast<int>(w.cols)});
+      store(s, {out.data(), kTo, w.cols, w.cols, floats.data(), ids.data() + row, n, 1, static_cast<int>(w.cols)});
     }
-    w = {out, kTo, w.rows, w.cols};
+    w = {out.data(), kTo, w.rows, w.cols};
   }
 
  private:

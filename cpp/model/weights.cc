@@ -168,13 +168,13 @@ DecoderWeights share_lower(const DecoderWeights& upper, int n_layers) {
 WeightView interleave(const WeightView& q, int head_dim, LoadedFiles& storage) {
   const size_t n_bytes = row_bytes(q.dtype, q.cols), n_pairs = static_cast<size_t>(head_dim) / 2;
   const auto* from = static_cast<const std::byte*>(q.data);
-  std::byte* rows = storage.rows.emplace_back(aligned_bytes(static_cast<size_t>(q.rows) * n_bytes)).get();
+  AlignedBytes& rows = storage.rows.emplace_back(static_cast<size_t>(q.rows) * n_bytes);
   for (size_t row = 0; row < static_cast<size_t>(q.rows); ++row) {
     const size_t in_head = row % (2 * n_pairs);
     const size_t source = row - in_head + in_head / 2 + (in_head % 2) * n_pairs;
-    std::memcpy(rows + row * n_bytes, from + source * n_bytes, n_bytes);
+    std::memcpy(rows.data() + row * n_bytes, from + source * n_bytes, n_bytes);
   }
-  return {rows, q.dtype, q.rows, q.cols};
+  return {rows.data(), q.dtype, q.rows, q.cols};
 }
 
 // The base's layers with what the adapter adds. Its rows are in the order of safetensors; q and k of a GGUF base may have their pairs interleaved.
@@ -196,7 +196,7 @@ DecoderWeights bind_lora(const Binder& binder, const AdapterConfig& adapter, Loa
       const bool is_turned = &weight == &layer.q || &weight == &layer.k;
       if (is_turned && adapter.lower.rope.is_interleaved) b = interleave(b, adapter.lower.head_dim, model);
       const AlignedBytes& rows = model.rows.emplace_back(add_lora(*device, weight, a, b, model.lora_scale));
-      weight = {rows.get(), lora_dtype(weight.dtype), weight.rows, weight.cols};
+      weight = {rows.data(), lora_dtype(weight.dtype), weight.rows, weight.cols};
     }
   }
   return lower;

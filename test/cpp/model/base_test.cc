@@ -115,11 +115,11 @@ TEST(paths_stay_inside) {
 
 TEST(aligned_memory) {  // that there may be none: ops/device_test.cc
   for (size_t n_bytes : {size_t{0}, size_t{1}, size_t{100}, (size_t{4} << 20) - 1, size_t{4} << 20, (size_t{4} << 20) + 1, (size_t{17} << 20) + 5}) {
-    const AlignedBytes bytes = aligned_bytes(n_bytes);
-    CHECK(bytes != nullptr);
-    CHECK_EQUAL(reinterpret_cast<uintptr_t>(bytes.get()) % 64, 0u);
-    if (n_bytes >= 2 * kHugePageBytes && kHugePageBytes != 0) CHECK_EQUAL(reinterpret_cast<uintptr_t>(bytes.get()) % kHugePageBytes, 0u);
-    std::memset(bytes.get(), 1, n_bytes);  // for the sanitizers
+    const AlignedBytes bytes(n_bytes);
+    CHECK_EQUAL(bytes.size(), n_bytes);
+    CHECK_EQUAL(reinterpret_cast<uintptr_t>(bytes.data()) % 64, 0u);
+    if (n_bytes >= 2 * kHugePageBytes && kHugePageBytes != 0) CHECK_EQUAL(reinterpret_cast<uintptr_t>(bytes.data()) % kHugePageBytes, 0u);
+    std::memset(bytes.data(), 1, n_bytes);  // for the sanitizers
   }
 }
 

@@ -136,7 +136,8 @@ TEST(lora_of_a_block_format) {
   const auto device = make_cpu_device(2, "");
   const AlignedBytes merged = add_lora(*device, {blocks.data(), DType::kQ8_0, kRows, kCols}, {a.bytes.data(), DType::kBF16, kRank, kCols},
       {b.bytes.data(), DType::kF16, kRows, kRank}, 0.5f);
-  const WeightView view{merged.get(), lora_dtype(DType::kQ8_0), kRows, kCols};
+  CHECK_EQUAL(merged.size(), static_cast<size_t>(kRows * kCols * 2));
+  const WeightView view{merged.data(), lora_dtype(DType::kQ8_0), kRows, kCols};
   CHECK(view.dtype == DType::kF16);
   bool is_right = true;
   for (int64_t row = 0; row < kRows; ++row) {

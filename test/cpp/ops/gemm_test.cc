@@ -172,7 +172,7 @@ Rounding rounding_of(const Run& run, const GemmCase& c) {
 void check_not_finite(Run& run) {
   constexpr int kRows = 37, kCols = 512;
   for (const DType dtype : kWeightTypes) {
-    for (const int tokens : {1, 2, 9, 40}) {
+    for (const int tokens : {1, 2, 7, 9, 40}) {
       for (const float wrong : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
         Random random(7);
         const Packed w = random_packed(random, dtype, kRows, kCols);
@@ -198,7 +198,7 @@ void check_together(Run& run) {
     int64_t cols;
   };
   std::vector<Together> cases;
-  for (const int tokens : {1, 2, 5, 8, 9, 40, 70}) {
+  for (const int tokens : {1, 2, 5, 7, 8, 9, 40, 70}) {
     cases.push_back({{DType::kQ8_0, DType::kQ8_0, DType::kQ8_0}, tokens, 512});
     cases.push_back({{DType::kQ4_K, DType::kQ6_K, DType::kQ4_K}, tokens, 768});
     cases.push_back({{DType::kQ4_0, DType::kQ5_K, DType::kQ8_0, DType::kQ4_0}, tokens, 1280});
