@@ -7,6 +7,10 @@ constexpr int64_t kFewInt8Rows = 512;  // of a task, at most
 constexpr int64_t kFewInt8Ahead = 3648;
 constexpr int64_t kFewInt8Near = 1344;
 constexpr int kFewInt8NearTokens = 2;  // with more, reading waits for products, and pieces of rows lie apart
+// Whole rows meet x again and again in the first-level cache, where the second does not see that it is used: weights drive x out of there, and the line of x that the first
+// drops then comes from memory, about one a row. So each task changes halfway to another copy of x, which the second level then has seen last less than a task ago. Of
+// fewer bytes than these the first level drops too little to pay for the change.
+constexpr int64_t kFewInt8TwoCopies = 8 << 10;
 static_assert(kFewInt8Rows * kFewInt8Tokens * sizeof(float) <= Threads::kScratchBytes);
 
 // out[t] += w x of n_k elements of one row. What lies `ahead` bytes on is asked for: the memory's own prefetchers keep one core short of what the
@@ -47,14 +51,16 @@ template <DType kFormat, int... kLess> DotUnits dot_units_of(int n_tokens, std::
 struct FewInt8Job {
   const Stream& stream;
   const GemmArgs& args;
-  std::byte* x;     // units, memory that the phases share
+  std::byte* x;     // units [copies, T, n_units], memory that the phases share
   int64_t n_units;  // of a token
   int64_t n_per_task;
   int64_t depth;  // units of a row that meet all tokens at once
+  int n_copies;
 };
 
-template <DType kFormat> void few_int8_quantize_task(const FewInt8Job& job, int t, std::byte*) {
-  quantize_units<kFormat>(job.args.x + t * job.args.w.cols, job.args.w.cols, reinterpret_cast<Unit<kFormat>*>(job.x) + t * job.n_units);
+template <DType kFormat> void few_int8_quantize_task(const FewInt8Job& job, int index, std::byte*) {
+  const GemmArgs& a = job.args;
+  quantize_units<kFormat>(a.x + index % a.n_tokens * a.w.cols, a.w.cols, reinterpret_cast<Unit<kFormat>*>(job.x) + index * job.n_units);
 }
 
 // Pieces of rows, so that x stays in the first-level cache. One token walks whole rows.
@@ -72,8 +78,12 @@ template <DType kFormat> void few_int8_task(const FewInt8Job& job, int index, st
   for (int64_t u = 0; u < job.n_units; u += job.depth) {
     const int64_t n_k = std::min(job.depth * Format::kElements, a.w.cols - u * Format::kElements);
     const uint8_t* piece = static_cast<const uint8_t*>(a.w.data) + begin * n_bytes + u * Format::kBytes;
-    for (int64_t row = begin; row < end; ++row, piece += n_bytes) {
-      dot(piece, n_k, ahead, reinterpret_cast<const Unit<kFormat>*>(job.x) + u, job.n_units, sums + (row - begin) * a.n_tokens);
+    const Unit<kFormat>* x = reinterpret_cast<const Unit<kFormat>*>(job.x) + u;
+    int64_t row = begin;
+    for (int copy = 1; copy <= job.n_copies; ++copy, x += a.n_tokens * job.n_units) {
+      for (const int64_t last = begin + (end - begin) * copy / job.n_copies; row < last; ++row, piece += n_bytes) {
+        dot(piece, n_k, ahead, x, job.n_units, sums + (row - begin) * a.n_tokens);
+      }
     }
   }
   for (int t = 0; t < a.n_tokens; ++t) {
@@ -91,11 +101,12 @@ template <DType kFormat> bool plan_int8_few(const Stream& stream, const GemmArgs
   const int n_threads = static_cast<const Threads*>(stream.backend)->n_threads();
   const int64_t task_bytes = std::clamp<int64_t>(all_bytes / (4 * n_threads), 32 << 10, 512 << 10);
   const int64_t n_per_task = std::clamp<int64_t>(task_bytes / static_cast<int64_t>(row_bytes(kFormat, a.w.cols)), 1, kFewInt8Rows);
-  FewInt8Job job{stream, a, x, n_units, n_per_task, n_units};
+  FewInt8Job job{stream, a, x, n_units, n_per_task, n_units, 1};
   if (a.n_tokens > 2) job.depth = std::max<int64_t>(4, (28 << 10) / (a.n_tokens * unit_bytes));
+  else if (a.n_tokens * n_units * unit_bytes >= kFewInt8TwoCopies) job.n_copies = 2;
   const FewInt8Job& kept = plan.keep(job);
-  plan.prepare = phase<FewInt8Job, few_int8_quantize_task<kFormat>>(kept, a.n_tokens);
+  plan.prepare = phase<FewInt8Job, few_int8_quantize_task<kFormat>>(kept, a.n_tokens * job.n_copies);
   plan.multiply = phase<FewInt8Job, few_int8_task<kFormat>>(kept, ceil_div(a.w.rows, n_per_task));
-  plan.x_bytes = a.n_tokens * n_units * unit_bytes;
+  plan.x_bytes = job.n_copies * a.n_tokens * n_units * unit_bytes;
   return true;
 }
