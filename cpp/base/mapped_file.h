@@ -17,6 +17,9 @@ class MappedFile {
   ~MappedFile();
 
   std::span<const std::byte> bytes() const { return {data_, n_bytes_}; }
+  // Reads bytes [at, at + n_bytes) into memory, where whoever looks at them later need not wait for the disk; `at` is a multiple of 64 KiB. Throws Error{kIo} if they cannot be
+  // read and the system says so (Linux 5.14).
+  void read(size_t at, size_t n_bytes) const;
   const std::string& path() const { return path_; }
 
  private:

@@ -154,7 +154,9 @@ DocumentShape Engine::document_shape(const TreeConfig& document_tree) const {
 std::shared_ptr<Model> Model::load(LoadOptions options) {
   std::string reason;
   std::unique_ptr<Device> device = make_device(options, &reason);
-  std::unique_ptr<ModelFiles> files = ModelFiles::open(options.paths, options.has_8_bit_adapter);
+  ReadFiles read;
+  if (device->is_host()) read = [&](const auto& files) { read_files(files, options); };
+  std::unique_ptr<ModelFiles> files = ModelFiles::open(options.paths, options.has_8_bit_adapter, read);
   if (options.cancel && *options.cancel) throw Error(Code::kAborted, "aborted");
   auto engine = std::make_shared<Engine>(std::move(files), std::move(device), options);
   engine->info.device_reason = reason;

@@ -11,7 +11,6 @@ namespace banyan {
 
 namespace {
 
-constexpr uint64_t kPage = 4096;
 constexpr uint64_t kSlice = uint64_t{16} << 20;  // between looks at the flag: under 100 ms even from a slow disk
 
 // One tensor and all the views of it: a lower model's, a tied head's, a candidate's where the adapter has none are the upper model's own.
@@ -82,36 +81,40 @@ class Parts {
   std::map<const void*, Part> parts_;  // by address, as they lie in the files
 };
 
-void touch(const std::byte* data, uint64_t n_bytes) {
-  volatile std::byte sink{};
-  for (uint64_t at = 0; at < n_bytes; at += kPage) sink = data[at];
-  (void)sink;
+// Calls `move` for pieces of n_bytes; `done` of `total` bytes in all.
+void in_slices(
+    uint64_t n_bytes, uint64_t total, uint64_t& done, const LoadOptions& options, const std::function<void(uint64_t at, uint64_t n)>& move) {
+  for (uint64_t at = 0; at < n_bytes; at += kSlice) {
+    const uint64_t n = std::min(kSlice, n_bytes - at);
+    move(at, n);
+    done += n;
+    if (options.cancel && *options.cancel) throw Error(Code::kAborted, "aborted");
+    if (options.on_progress && done % kSlice < n) options.on_progress(done, total);
+  }
 }
 
 }  // namespace
 
+void read_files(const std::deque<MappedFile>& files, const LoadOptions& options) {
+  uint64_t done = 0, total = 0;
+  for (const MappedFile& file : files) total += file.bytes().size();
+  for (const MappedFile& file : files) {
+    in_slices(file.bytes().size(), total, done, options, [&](uint64_t at, uint64_t n) { file.read(at, n); });
+  }
+  if (options.on_progress) options.on_progress(total, total);
+}
+
 std::vector<Buffer> place_weights(ModelFiles& files, Device& device, const LoadOptions& options) {
+  if (device.is_host()) return {};
   const Parts parts(files);
   const uint64_t total = parts.n_bytes();
-  if (!device.is_host()) require_memory(total, device.available_bytes(), "keeping the weights on " + device.name());
+  require_memory(total, device.available_bytes(), "keeping the weights on " + device.name());
   std::vector<Buffer> owned;
   uint64_t done = 0;
   for (const auto& [data, part] : parts.all()) {
     const auto* from = static_cast<const std::byte*>(data);
-    std::byte* to = nullptr;
-    if (!device.is_host()) {
-      owned.emplace_back(device, part.n_bytes);
-      to = owned.back().as<std::byte>();
-    }
-    for (uint64_t at = 0; at < part.n_bytes; at += kSlice) {
-      const uint64_t n = std::min(kSlice, part.n_bytes - at);
-      if (to == nullptr) touch(from + at, n);
-      else device.to_device(to + at, from + at, n);
-      done += n;
-      if (options.cancel && *options.cancel) throw Error(Code::kAborted, "aborted");
-      if (options.on_progress && done % kSlice < n) options.on_progress(done, total);
-    }
-    if (to == nullptr) continue;
+    auto* to = owned.emplace_back(device, part.n_bytes).as<std::byte>();
+    in_slices(part.n_bytes, total, done, options, [&](uint64_t at, uint64_t n) { device.to_device(to + at, from + at, n); });
     for (const auto& point_at : part.views) point_at(to);
   }
   device.sync();

@@ -1,6 +1,7 @@
 // place_weights: brings a model's tensors where ops read them, before the first answer.
 #pragma once
 
+#include <deque>
 #include <vector>
 
 #include "banyan.h"
@@ -9,8 +10,11 @@
 
 namespace banyan {
 
-// On a device that reads mapped files every page is touched, so that loading waits for the disk and not the first answer. On another one all tensors,
-// norms and biases too, are copied in their files' formats and the views of `files` then point there; the buffers returned own the copies.
+// For a device that reads mapped files: reads all of them into memory, so that loading waits for the disk and not the first answer. Reports options.on_progress in bytes.
+// Throws kAborted, kIo.
+void read_files(const std::deque<MappedFile>& files, const LoadOptions& options);
+
+// On another device all tensors, norms and biases too, are copied in their files' formats and the views of `files` then point there; the buffers returned own the copies.
 // Reports options.on_progress in bytes. Throws kAborted, kOutOfMemory.
 std::vector<Buffer> place_weights(ModelFiles& files, Device& device, const LoadOptions& options);
 

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <deque>
 #include <iterator>
 #include <string_view>
 #include <utility>
@@ -36,11 +35,17 @@ constexpr Names kHuggingFaceNames = {"embed_tokens", "norm", "layers.", "input_l
 constexpr Names kGgufNames = {"token_embd", "output_norm", "blk.", "attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "attn_q_norm",
     "attn_k_norm", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down"};
 
+// A norm or bias; its floats are filled in when all files have been read.
+struct Vector {
+  TensorView stored;
+  std::vector<float> floats;
+};
+
 struct LoadedFiles : ModelFiles {
   std::deque<MappedFile> files;
-  std::deque<std::vector<float>> vectors;  // norms and biases
-  std::deque<AlignedBytes> rows;           // permuted query projections, matrices with their LoRA pair, in 8 bits
-  float lora_scale = 0;                    // alpha / rank; 0: no LoRA
+  std::deque<Vector> vectors;
+  std::deque<AlignedBytes> rows;  // permuted query projections, matrices with their LoRA pair, in 8 bits
+  float lora_scale = 0;           // alpha / rank; 0: no LoRA
 };
 
 std::string shape_text(const TensorView& view) {
@@ -74,7 +79,7 @@ class Binder {
           tensor.file + ": tensor " + name + " has shape " + shape_text(tensor.view) + " but must have [" + std::to_string(n_elements) + "]");
     }
     if (!is_float_vector(tensor.view)) bad_type(name, tensor);
-    return storage_.vectors.emplace_back(to_floats(tensor.view)).data();
+    return storage_.vectors.emplace_back(Vector{tensor.view, std::vector<float>(static_cast<size_t>(n_elements))}).floats.data();
   }
 
  private:
@@ -329,7 +334,7 @@ void hash_tensors(const TensorTable& table, Hash& hash) {
 
 }  // namespace
 
-std::unique_ptr<ModelFiles> ModelFiles::open(const LoadPaths& paths, bool has_8_bit_adapter) {
+std::unique_ptr<ModelFiles> ModelFiles::open(const LoadPaths& paths, bool has_8_bit_adapter, const ReadFiles& read) {
   auto model = std::make_unique<LoadedFiles>();
   TensorTable tensors;
   AdapterConfig adapter;
@@ -361,26 +366,29 @@ std::unique_ptr<ModelFiles> ModelFiles::open(const LoadPaths& paths, bool has_8_
   if (adapter.tree.n_injected_layers > 0) bind_shared(binder, adapter, *model);
   if (model->focus.is_present) bind_focus(binder, *model);
 
-  Hash hash;
-  hash.update_text("banyan model 1");
+  std::vector<TensorTable> added;  // by each adapter
   for (const std::string& path : paths.adapters) {
     AdapterFiles files = open_adapter(path, model->upper_config);
     const char* method = kMethodNames[static_cast<int>(files.method)];
     if (files.method == Method::kShared ? model->tree.n_injected_layers > 0 : model->focus.is_present) {
       throw Error(Code::kBadAdapter, path + ": the model has " + method + " weights already, of its own or of another adapter");
     }
-    TensorTable added;
-    add_tensors(files.weights, added, Code::kBadAdapter);
+    add_tensors(files.weights, added.emplace_back(), Code::kBadAdapter);
     model->files.push_back(std::move(files.weights.file));
-    const Binder adding(added, path, *model);
+    const Binder adding(added.back(), path, *model);
     if (files.method == Method::kShared) {
       bind_shared(adding, files.config, *model);
     } else {
       model->focus = files.focus;
       bind_focus(adding, *model);
     }
-    hash_tensors(added, hash);
   }
+  if (read) read(model->files);
+
+  for (Vector& vector : model->vectors) std::ranges::copy(to_floats(vector.stored), vector.floats.begin());
+  Hash hash;
+  hash.update_text("banyan model 1");
+  for (const TensorTable& table : added) hash_tensors(table, hash);
   hash_config(model->upper_config, hash);
   hash_config(model->lower_config, hash);
   hash_tree(model->tree, model->is_lower_shared, hash);

@@ -2,12 +2,15 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "base/mapped_file.h"
 #include "model/config.h"
 #include "tensor/tensor.h"
 
@@ -63,13 +66,17 @@ struct LoadPaths {
   std::vector<std::string> adapters;  // each a directory with adapter_config.json + adapter.safetensors, or that .safetensors file; one a method
 };
 
+// Called once with all files of weights: when every header is sound and every tensor is there, before the tensors' values are looked at. A file that is first read here and
+// there lies in small pages afterwards (huge_pages.h), so this is where to read it from end to end. May throw, which ends the opening.
+using ReadFiles = std::function<void(const std::deque<MappedFile>& files)>;
+
 // Everything of a loaded model that does not change. Owns the mappings and converted vectors; views live as long as it does.
 class ModelFiles {
  public:
   // Throws Error: kInvalidArgument (a .safetensors file as model), kFileNotFound, kIo, kBadModelFile, kUnsupportedModel, kMissingTensor,
   // kBadTensor, kBadAdapter, kAdapterMismatch.
   // Messages name the file, the tensor or key, and for torn or lying files the byte offset. has_8_bit_adapter: see requantize.h.
-  static std::unique_ptr<ModelFiles> open(const LoadPaths& paths, bool has_8_bit_adapter = false);
+  static std::unique_ptr<ModelFiles> open(const LoadPaths& paths, bool has_8_bit_adapter = false, const ReadFiles& read = {});
   virtual ~ModelFiles() = default;
 
   ModelConfig upper_config;

@@ -215,6 +215,18 @@ TEST(adapter_on_a_huggingface_base) {
   CHECK(same_bytes(model->cross[0].q, "model.layers.0.cross_attn.q_proj.weight"));
   CHECK(model->fingerprint != plain->fingerprint && model->n_parameters == plain->n_parameters && model->n_bytes > plain->n_bytes);
   CHECK_EQUAL(ModelFiles::open({base, adapter + "/adapter.safetensors"})->fingerprint, model->fingerprint);
+  uint64_t n_read = 0;
+  int n_calls = 0;
+  const auto read = [&](const std::deque<MappedFile>& files) {
+    ++n_calls;
+    for (const MappedFile& file : files) n_read += file.bytes().size();
+  };
+  CHECK_EQUAL(ModelFiles::open({base, adapter}, false, read)->fingerprint, model->fingerprint);
+  CHECK(n_calls == 1 && n_read == model->n_bytes);
+  CHECK_THROWS(
+      kMissingTensor, "is missing", ModelFiles::open({base, write_adapter(temp, "less", adapter_config(m, 2), cross_tensors(m, 1))}, false, read));
+  CHECK_EQUAL(n_calls, 1);  // what lacks tensors is not read first
+  CHECK_THROWS(kAborted, "enough", ModelFiles::open({base, adapter}, false, [](const auto&) { throw Error(Code::kAborted, "enough"); }));
   Members deeper = adapter_config(m, 1);
   deeper["segment_tree_depth"] = "3";
   CHECK(ModelFiles::open({base, write_adapter(temp, "deeper", deeper, cross_tensors(m, 1, DType::kF16))})->fingerprint != model->fingerprint);

@@ -1,5 +1,10 @@
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <limits>
 
 #include "base/aligned.h"
@@ -136,6 +141,26 @@ TEST(mapped_file_maps) {
   other = std::move(moved);
   CHECK(other.bytes().data() == data && other.path() == path);
   CHECK(MappedFile(temp.write("empty", "")).bytes().empty());
+}
+
+TEST(mapped_file_reads) {
+  const TempDirectory temp;
+  const std::string path = temp.write("long", std::string(size_t{1} << 20, 'x'));
+  const MappedFile file(path);
+  for (const size_t at : {size_t{0}, size_t{64} << 10}) {
+    for (const size_t n_bytes : {size_t{0}, size_t{1}, file.bytes().size() - at}) file.read(at, n_bytes);
+  }
+  CHECK(file.bytes()[file.bytes().size() - 1] == std::byte{'x'});
+#ifdef __linux__
+  // A file that became shorter is an error of its own where the system can tell. Emulators take any advice.
+  void* const memory = mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (madvise(memory, 4096, 22) == 0 && madvise(memory, 4096, 9999) != 0) {
+    std::filesystem::resize_file(path, 100);
+    CHECK_THROWS(kIo, "cannot be read", file.read(0, file.bytes().size()));
+    file.read(0, 100);
+  }
+  munmap(memory, 4096);
+#endif
 }
 
 TEST(mapped_file_says_why) {
