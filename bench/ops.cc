@@ -1,5 +1,5 @@
 // bench ops: how near each op comes to what the machine can do. Peaks are measured in the same run: multiply-adds by a loop over registers,
-// reading by a loop over memory. A peak is the best of its runs, an op the median; weights and caches rotate through more memory than the
+// reading by a loop over memory. A peak is the best of its runs, an op the median; weights rotate through more memory than the
 // last-level cache holds.
 // Usage: banyan_ops_bench [--threads N] [--variant NAME] [--versus NAME] [--case TEXT] [--clock cpu]
 // TEXT: only cases whose line contains it. --clock cpu: one thread, timed by the work it got done on a busy machine. --versus: each gemm with this
@@ -31,8 +31,7 @@ using namespace banyan::bench;
 
 namespace {
 
-constexpr size_t kRotationBytes = size_t{192} << 20;  // more than most last-level caches
-constexpr size_t kReadBytes = size_t{1} << 30;       // about what a token reads of a model, and more than any last-level cache keeps of it
+constexpr size_t kReadBytes = size_t{1} << 30;  // about what a token reads of a model, and more than any last-level cache keeps of it
 
 double seconds_now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
@@ -136,14 +135,15 @@ void bench_gemm(Machine& machine) {
     if (!machine.wants(line)) continue;
     Random random(1);
     const size_t n_bytes = row_bytes(c.dtype, c.cols) * static_cast<size_t>(c.rows);
-    const int n_copies = c.tokens > 32 ? 1 : static_cast<int>(kRotationBytes / n_bytes + 1);
-    std::vector<Packed> weights{random_packed(random, c.dtype, c.rows, c.cols)};
-    for (int i = 1; i < n_copies; ++i) weights.push_back(weights.front());
+    const size_t n_copies = c.tokens > 32 ? 1 : std::max<size_t>(1, kReadBytes / n_bytes);
+    const Packed once = random_packed(random, c.dtype, c.rows, c.cols);
+    const AlignedBytes weights(n_copies * n_bytes);  // one behind the other, in huge pages, as a model's lie
+    for (size_t i = 0; i < n_copies; ++i) std::memcpy(weights.data() + i * n_bytes, once.data(), n_bytes);
     const std::vector<float> x = random.floats(static_cast<size_t>(c.tokens * c.cols));
     std::vector<float> out(static_cast<size_t>(c.tokens * c.rows));
     const double n_ops = 2.0 * c.tokens * static_cast<double>(c.rows) * static_cast<double>(c.cols);
     const auto call = [&](int i) {
-      gemm(machine.stream, {out.data(), x.data(), {weights[static_cast<size_t>(i % n_copies)].data(), c.dtype, c.rows, c.cols}, nullptr, c.tokens, false});
+      gemm(machine.stream, {out.data(), x.data(), {weights.data() + static_cast<size_t>(i) % n_copies * n_bytes, c.dtype, c.rows, c.cols}, nullptr, c.tokens, false});
     };
     const Times times = measure(call);
     if (traits(c.dtype).block_size > 1 && machine.multiplies_bytes()) machine.print_gops(line, n_ops, times);
