@@ -292,6 +292,7 @@ bool DocumentReader::step() {
   const std::span<const std::byte> bytes = file_->file.bytes();
   const uint64_t end = n_total_ - kChecksumBytes;
   const uint64_t n = std::min<uint64_t>(kSliceBytes, end - n_done_);
+  file_->file.read(n_done_, n);
   hash_.update(bytes.data() + n_done_, n);
   copy_slice(n_done_, n_done_ + n);
   n_done_ += n;
