@@ -17,8 +17,8 @@ class MappedFile {
   ~MappedFile();
 
   std::span<const std::byte> bytes() const { return {data_, n_bytes_}; }
-  // Reads bytes [at, at + n_bytes) into memory, where whoever looks at them later need not wait for the disk; `at` is a multiple of 64 KiB. Throws Error{kIo} if they cannot be
-  // read and the system says so (Linux 5.14).
+  // Reads bytes [at, at + n_bytes) into memory, so that whoever looks at them later need not wait for the disk; `at` is a multiple of 64 KiB. Where the
+  // system can tell (Linux 5.14) throws Error{kIo} if they cannot be read; elsewhere that ends the process, as looking at them would.
   void read(size_t at, size_t n_bytes) const;
   const std::string& path() const { return path_; }
 

@@ -2,11 +2,11 @@
 // nothing is packed. A task does several kv heads side by side, tile of keys by tile, because the heads of a token mostly lie together and memory is
 // read fastest in its order. Tiles, softmax and splits are those of attend.inl.
 
-constexpr int kFewQueryRows = 16;         // of one kv head; with more, transposing the keys once is cheaper than a sum across lanes per score
-constexpr int kFewBlock = 16;             // keys; a multiple of every kLanes
-constexpr int kRowsAtOnce = 4;            // a whole group of the usual models
-constexpr int kFewSplitKeys = 128;        // with fewer keys, writing and merging a split's state would cost more than some percent
-constexpr int kFewTasks = 16;             // fewer kv heads a task, if there would be fewer tasks
+constexpr int kFewQueryRows = 16;   // of one kv head; with more, transposing the keys once is cheaper than a sum across lanes per score
+constexpr int kFewBlock = 16;       // keys; a multiple of every kLanes
+constexpr int kRowsAtOnce = 4;      // a whole group of the usual models
+constexpr int kFewSplitKeys = 128;  // with fewer keys, writing and merging a split's state would cost more than some percent
+constexpr int kFewTasks = 4;  // of a thread: fewer kv heads a task, if there would be fewer; unlike keys, heads may be cut by the number of threads
 constexpr int kFewStateFloats = 1 << 15;  // of the heads of a task: 128 KiB of a second-level cache that must also hold the tile of keys
 
 // Accumulators kept in registers: rows x keys of scores, rows x vectors of outputs. 16 of 32 registers, 8 of 16.

@@ -9,7 +9,8 @@ template <class Few> void attend_few(AttendJob& job) {
   };
   int64_t n_tasks = count_tasks(joint_heads(a, job.tile_tokens * job.group));
   cut(job, n_tasks, kFewSplitKeys);
-  while (job.joint_heads > 1 && n_tasks * job.n_splits < kFewTasks) n_tasks = count_tasks(job.joint_heads / 2);
+  const int64_t wanted = int64_t{kFewTasks} * static_cast<const Threads*>(job.stream.backend)->n_threads();
+  while (job.joint_heads > 1 && n_tasks * job.n_splits < wanted) n_tasks = count_tasks(job.joint_heads / 2);
   run_splits<attend_few_task<Few>>(job, n_tasks);
 }
 

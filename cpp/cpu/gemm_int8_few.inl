@@ -7,9 +7,9 @@ constexpr int64_t kFewInt8Rows = 512;  // of a task, at most
 constexpr int64_t kFewInt8Ahead = 3648;
 constexpr int64_t kFewInt8Near = 1344;
 constexpr int kFewInt8NearTokens = 2;  // with more, reading waits for products, and pieces of rows lie apart
-// Whole rows meet x again and again in the first-level cache, where the second does not see that it is used: weights drive x out of there, and the line of x that the first
-// drops then comes from memory, about one a row. So each task changes halfway to another copy of x, which the second level then has seen last less than a task ago. Of
-// fewer bytes than these the first level drops too little to pay for the change.
+// Bytes of x. Whole rows meet x again and again in the first-level cache, so the second does not see that it is used, and weights drive it out of there: the
+// lines that the first level drops then come from memory, about one a row. So each task changes halfway to another copy of x, which the second level saw in
+// use less than a task ago. Of a smaller x too few lines are dropped to pay for it.
 constexpr int64_t kFewInt8TwoCopies = 8 << 10;
 static_assert(kFewInt8Rows * kFewInt8Tokens * sizeof(float) <= Threads::kScratchBytes);
 

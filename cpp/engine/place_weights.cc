@@ -81,7 +81,7 @@ class Parts {
   std::map<const void*, Part> parts_;  // by address, as they lie in the files
 };
 
-// Calls `move` for pieces of n_bytes; `done` of `total` bytes in all.
+// Calls `move` for pieces of n_bytes, of which `done` of `total` bytes in all are done.
 void in_slices(
     uint64_t n_bytes, uint64_t total, uint64_t& done, const LoadOptions& options, const std::function<void(uint64_t at, uint64_t n)>& move) {
   for (uint64_t at = 0; at < n_bytes; at += kSlice) {

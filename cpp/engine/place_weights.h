@@ -10,12 +10,12 @@
 
 namespace banyan {
 
-// For a device that reads mapped files: reads all of them into memory, so that loading waits for the disk and not the first answer. Reports options.on_progress in bytes.
-// Throws kAborted, kIo.
+// For a device that reads mapped files: brings all of them into memory, so that loading waits for the disk and not the first answer. Reports
+// options.on_progress in bytes. Throws kAborted, kIo.
 void read_files(const std::deque<MappedFile>& files, const LoadOptions& options);
 
-// On another device all tensors, norms and biases too, are copied in their files' formats and the views of `files` then point there; the buffers returned own the copies.
-// Reports options.on_progress in bytes. Throws kAborted, kOutOfMemory.
+// For another device: copies all tensors, norms and biases too, in their files' formats, and points the views of `files` there; the buffers returned own
+// the copies. Reports options.on_progress in bytes. Throws kAborted, kOutOfMemory.
 std::vector<Buffer> place_weights(ModelFiles& files, Device& device, const LoadOptions& options);
 
 }  // namespace banyan
