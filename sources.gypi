@@ -21,7 +21,7 @@
       "cuda/emulate/block.cc", "cuda/emulate/collective.cc", "cuda/emulate/fiber.cc", "cuda/emulate/runtime.cc"
     ],
     "model_sources": [
-      "cpp/model/adapter.cc", "cpp/model/config.cc", "cpp/model/focus_adapter.cc", "cpp/model/gguf.cc", "cpp/model/gguf_config.cc",
+      "cpp/model/adapter.cc", "cpp/model/config.cc", "cpp/model/fingerprint.cc", "cpp/model/focus_adapter.cc", "cpp/model/gguf.cc", "cpp/model/gguf_config.cc",
       "cpp/model/huggingface.cc", "cpp/model/lora.cc", "cpp/model/requantize.cc", "cpp/model/safetensors.cc", "cpp/model/weights.cc"
     ],
     "engine_sources": [

@@ -1,6 +1,6 @@
 // bench ops: how near each op comes to what the machine can do. Peaks are measured in the same run: multiply-adds by a loop over registers,
-// reading by a loop over memory. A peak is the best of its runs, an op the median; weights rotate
-// through more memory than the last-level cache holds.
+// reading by a loop over memory. A peak is the best of its runs, an op the median.
+// Weights rotate through more memory than the last-level cache holds.
 // Usage: banyan_ops_bench [--threads N] [--variant NAME] [--versus NAME] [--case TEXT] [--clock cpu]
 // TEXT: only cases whose line contains it. --clock cpu: one thread, timed by the work it got done on a busy machine. --versus: each gemm with this
 // variant too, in pairs.

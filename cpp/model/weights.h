@@ -66,8 +66,9 @@ struct LoadPaths {
   std::vector<std::string> adapters;  // each a directory with adapter_config.json + adapter.safetensors, or that .safetensors file; one a method
 };
 
-// Called once with all files of weights: when every header is sound and every tensor is there, before the tensors' values are looked at. A file that is
-// first read here and there lies in small pages afterwards (huge_pages.h), so this is where to read it from end to end. May throw, which ends the opening.
+// Called once with all files of weights: when every header is sound and every tensor is there, before the tensors' values are looked at (but those that an
+// adapter turns or adds to). A file that is first read here and there lies in small pages afterwards (huge_pages.h), so this is where to read it from end
+// to end. May throw, which ends the opening.
 using ReadFiles = std::function<void(const std::deque<MappedFile>& files)>;
 
 // Everything of a loaded model that does not change. Owns the mappings and converted vectors; views live as long as it does.

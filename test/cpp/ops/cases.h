@@ -51,6 +51,7 @@ inline std::vector<GemmCase> gemm_cases() {
       continue;
     }
     cases.push_back({dtype, 1, 40, 8192, true, true, 3});    // of few tokens: whole rows
+    cases.push_back({dtype, 2, 300, 8192, false, true, 1});  // tasks of many rows
     cases.push_back({dtype, 7, 70, 8192, false, false, 1});  // rows in pieces
     cases.push_back({dtype, 64, 161, 2048, true, true, 2});
     cases.push_back({dtype, 257, 130, 512 + block, false, true, 3});

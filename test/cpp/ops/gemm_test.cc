@@ -205,6 +205,7 @@ void check_together(Run& run) {
     cases.push_back({{DType::kF16, DType::kQ8_0}, tokens, 96});
     cases.push_back({{DType::kF32, DType::kF32, DType::kF32}, tokens, 33});
   }
+  for (const int tokens : {1, 2}) cases.push_back({{DType::kQ8_0, DType::kQ4_K, DType::kQ8_0}, tokens, 8192});  // x in two copies
   cases.push_back({{DType::kQ8_0, DType::kQ8_0}, 430, 8192});
   cases.push_back({{DType::kQ4_K, DType::kQ4_0}, 300, 8192});
   constexpr int64_t kRows[] = {37, 130, 3, 64};
