@@ -209,15 +209,15 @@ void bench_inject(Machine& machine) {
     for (size_t i = 0; i < n_copies; ++i) caches.push_back(make_cache(c.dtype, c.slots, c.kv_heads, c.head_dim, false));
     const bool is_tiled = c.dtype == DType::kQ8_0 && machine.stream.ops->has_slot_tiles;  // as the engine does it
     std::vector<Packed> tiles;
-    const auto side = [&](SlotOrder order, std::vector<uint8_t>& rows) -> void* {
-      if (!is_tiled) return rows.data();
-      tiles.push_back(in_tiles(order, rows.data(), c.slots, int64_t{c.kv_heads} * c.head_dim));
+    const auto side = [&](SlotOrder order, const std::vector<uint8_t>& rows) -> void* {
+      tiles.push_back(in_tiles(order, rows.data(), c.slots, c.kv_heads, c.head_dim));
       return tiles.back().data();
     };
-    for (Cache& cache : caches) {
-      cache.view.is_tiled = is_tiled;
-      cache.view.k = side(SlotOrder::kKeyTiles, cache.k);
-      cache.view.v = side(SlotOrder::kValueTiles, cache.v);
+    if (is_tiled) {
+      for (Cache& cache : caches) {
+        void *k = side(SlotOrder::kKeyTiles, cache.k), *v = side(SlotOrder::kValueTiles, cache.v);
+        cache.view = {k, v, c.dtype, c.head_dim, tiled_slots(c.slots) * c.head_dim, true};
+      }
     }
     const std::vector<float> q = random.floats(static_cast<size_t>(c.tokens * c.heads * c.head_dim));
     std::vector<float> out(q.size());

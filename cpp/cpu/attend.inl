@@ -321,14 +321,14 @@ inline int longest_run(const AttendJob& job) {
   return longest;
 }
 
-// Each task has some tokens, some heads and one split of the keys; n_tasks counts those of one split.
-inline void cut(AttendJob& job, int64_t n_tasks, int64_t split_keys) {
+// Each task has some tokens, some heads and one split of the keys, of at least split_keys; n_tasks counts those of one split, split_tasks all worth having.
+inline void cut(AttendJob& job, int64_t n_tasks, int64_t split_keys, int64_t split_tasks) {
   const AttendArgs& a = job.args;
   int64_t longest = 0;
   for (int64_t t = 0; t < a.n_tokens; ++t) longest = std::max(longest, job.end(t) - job.begin(t));
   const int64_t n_rows = int64_t{a.n_tokens} * a.n_heads;
   const int64_t room = static_cast<int64_t>(Threads::kSharedBytes / sizeof(float)) / (n_rows * job.partial_floats());
-  const int64_t n_splits = std::min({ceil_div(longest, split_keys), ceil_div(kSplitTasks, n_tasks), room, int64_t{kMaxSplits}});
+  const int64_t n_splits = std::min({ceil_div(longest, split_keys), ceil_div(split_tasks, n_tasks), room, int64_t{kMaxSplits}});
   job.n_splits = static_cast<int>(std::max<int64_t>(1, n_splits));
 }
 

@@ -6,6 +6,7 @@ constexpr int kFewQueryRows = 16;   // of one kv head; with more, transposing th
 constexpr int kFewBlock = 16;       // keys; a multiple of every kLanes
 constexpr int kRowsAtOnce = 4;      // a whole group of the usual models
 constexpr int kFewSplitKeys = 128;  // with fewer keys, writing and merging a split's state would cost more than some percent
+constexpr int kFewSplitTasks = 32;  // each costs a microsecond, and so many threads read more than the memory gives
 constexpr int kFewTasks = 4;  // of a thread: fewer kv heads a task, if there would be fewer; unlike keys, heads may be cut by the number of threads
 constexpr int kFewStateFloats = 1 << 15;  // of the heads of a task: 128 KiB of a second-level cache that must also hold the tile of keys
 

@@ -8,7 +8,7 @@ template <class Few> void attend_few(AttendJob& job) {
     return int64_t{job.n_tiles} * job.n_head_tiles;
   };
   int64_t n_tasks = count_tasks(joint_heads(a, job.tile_tokens * job.group));
-  cut(job, n_tasks, kFewSplitKeys);
+  cut(job, n_tasks, kFewSplitKeys, kFewSplitTasks);
   const int64_t wanted = int64_t{kFewTasks} * static_cast<const Threads*>(job.stream.backend)->n_threads();
   while (job.joint_heads > 1 && n_tasks * job.n_splits < wanted) n_tasks = count_tasks(job.joint_heads / 2);
   run_splits<attend_few_task<Few>>(job, n_tasks);
@@ -17,7 +17,7 @@ template <class Few> void attend_few(AttendJob& job) {
 template <class Many> void attend_many(AttendJob& job) {
   job.n_head_tiles = static_cast<int>(ceil_div(job.group, job.tile_heads));
   const int64_t n_tasks = int64_t{job.n_tiles} * job.args.n_kv_heads * job.n_head_tiles;
-  cut(job, n_tasks, kSplitKeys);
+  cut(job, n_tasks, kSplitKeys, kSplitTasks);
   run_splits<attend_task<Many>>(job, n_tasks);
 }
 

@@ -131,17 +131,21 @@ inline void place_tiles(PlacePiece& placing, int n_part) {
   for (int j = 0, n = 0; j < piece.n_rows; j += n) {
     const int slot = (piece.row + j) % kTileSlots;
     n = std::min(kTileSlots - slot, piece.n_rows - j);
-    uint8_t* tile = static_cast<uint8_t*>(a.out) + static_cast<size_t>(piece.row + j - slot) * placing.n_bytes;
+    const size_t head_bytes = row_bytes(DType::kQ8_0, a.head_dim);
     for (int head = 0; head < a.n_heads; head += n_part) {
-      const int n_heads = std::min(n_part, a.n_heads - head), n_blocks = n_heads * a.head_dim / 32;
-      const size_t part_bytes = row_bytes(DType::kQ8_0, n_heads * a.head_dim), first = row_bytes(DType::kQ8_0, int64_t{head} * a.head_dim);
-      uint8_t* to = tile + first * kTileSlots;
-      if (placing.is_as_it_is) {
-        put_in_tile(a.order, to, slot, n, placing.source(j) + first, static_cast<size_t>(piece.stride) * placing.n_bytes, n_blocks);
-        continue;
+      const int n_heads = std::min(n_part, a.n_heads - head);
+      const uint8_t* rows = placing.source(j) + static_cast<size_t>(head) * head_bytes;
+      size_t stride = static_cast<size_t>(piece.stride) * placing.n_bytes;
+      if (!placing.is_as_it_is) {
+        rows = placing.buffer;
+        stride = static_cast<size_t>(n_heads) * head_bytes;
+        for (int i = 0; i < n; ++i) placing.make(j + i, head, n_heads, placing.buffer + static_cast<size_t>(i) * stride);
       }
-      for (int i = 0; i < n; ++i) placing.make(j + i, head, n_heads, placing.buffer + static_cast<size_t>(i) * part_bytes);
-      put_in_tile(a.order, to, slot, n, placing.buffer, part_bytes, n_blocks);
+      for (int i = 0; i < n_heads; ++i) {
+        const int64_t tile = (head + i) * a.n_tiled + piece.row + j - slot;
+        put_in_tile(a.order, static_cast<uint8_t*>(a.out) + static_cast<size_t>(tile) * head_bytes, slot, n,
+            rows + static_cast<size_t>(i) * head_bytes, stride, a.head_dim / 32);
+      }
     }
   }
 }

@@ -5,11 +5,8 @@ static_assert(kTileSlots == kInt8Keys);
 
 inline ValueScales value_scales(const uint8_t* block, int n_slots) { return ValueScales(TileScales(block, n_slots).halves); }
 
-// scores[row, 0 .. 32) = q[row] . keys; 0 of slots that are not there. With each line the same one of the tile that is read `to_next` bytes from here is asked
-// for, by the first of a group of rows: one at a time, for a burst of them stops what reads this tile. Into the second-level cache: the first holds the states
-// of all heads too.
-template <int kRows, bool kAsks>
-BANYAN_INLINE void score_tile(const uint8_t* keys, int n_slots, ptrdiff_t to_next, const QueryBlock* q, int n_blocks, float* scores) {
+// scores[row, 0 .. 32) = q[row] . keys; 0 of slots that are not there. The first of a group of rows asks for what comes next (slot_tiles.inl).
+template <int kRows, bool kAsks> BANYAN_INLINE void score_tile(const uint8_t* keys, int n_slots, const QueryBlock* q, int n_blocks, float* scores) {
   Vec all[kRows][2];
   BANYAN_UNROLL
   for (int row = 0; row < kRows; ++row) all[row][0] = all[row][1] = zero();
@@ -24,8 +21,8 @@ BANYAN_INLINE void score_tile(const uint8_t* keys, int n_slots, ptrdiff_t to_nex
     for (int j = 0; j < 8; ++j) {
       const Bytes columns[2] = {load_bytes(keys + key_in_tile(0, 4 * j)), load_bytes(keys + key_in_tile(16, 4 * j))};
       if constexpr (kAsks) {
-        BANYAN_PREFETCH(keys + key_in_tile(0, 4 * j) + to_next);
-        BANYAN_PREFETCH(keys + key_in_tile(16, 4 * j) + to_next);
+        ask_ahead(keys + key_in_tile(0, 4 * j));
+        ask_ahead(keys + key_in_tile(16, 4 * j));
       }
       BANYAN_UNROLL
       for (int row = 0; row < kRows; ++row) {
@@ -39,7 +36,7 @@ BANYAN_INLINE void score_tile(const uint8_t* keys, int n_slots, ptrdiff_t to_nex
         }
       }
     }
-    if constexpr (kAsks) BANYAN_PREFETCH(keys + to_next);
+    if constexpr (kAsks) ask_ahead(keys);
     const TileScales scales(keys, n_slots);
     BANYAN_UNROLL
     for (int v = 0; v < 2; ++v) {
@@ -60,7 +57,7 @@ BANYAN_INLINE void score_tile(const uint8_t* keys, int n_slots, ptrdiff_t to_nex
 
 // o[row, 0 .. 32 kBlocks) += the weights of each block times that block of all values: with two blocks 16 sums hide what a product takes.
 template <int kRows, int kBlocks, bool kAsks>
-BANYAN_INLINE void add_tile(const Weights<kRows>* weights, const uint8_t* values, ptrdiff_t to_next, int64_t o_stride, float* o) {
+BANYAN_INLINE void add_tile(const Weights<kRows>* weights, const uint8_t* values, int64_t o_stride, float* o) {
   __m512i sums[kBlocks][kRows][2];
   BANYAN_UNROLL
   for (int b = 0; b < kBlocks; ++b) {
@@ -73,7 +70,7 @@ BANYAN_INLINE void add_tile(const Weights<kRows>* weights, const uint8_t* values
       BANYAN_UNROLL
       for (int b = 0; b < kBlocks; ++b) {
         const uint8_t* at = values + b * kTileBlockBytes + value_in_tile(i + j, 0);
-        if constexpr (kAsks) BANYAN_PREFETCH(at + to_next);
+        if constexpr (kAsks) ask_ahead(at);
         const Bytes low = _mm512_cvtepi8_epi16(load_32(at)), high = _mm512_cvtepi8_epi16(load_32(at + 32));
         BANYAN_UNROLL
         for (int row = 0; row < kRows; ++row) {

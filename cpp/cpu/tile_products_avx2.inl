@@ -48,12 +48,10 @@ BANYAN_INLINE Vec tile_scales(const uint8_t* block, int n_slots, int v) {
   return n_slots >= kTileSlots ? d : _mm256_and_ps(d, _mm256_castsi256_ps(first_lanes(n_slots - kLanes * v)));
 }
 
-// scores[row, 0 .. 32) = q[row] . keys; 0 of slots that are not there. With each line the same one of the tile that is read `to_next` bytes from here is asked
-// for, as in tile_products.inl. 16 slots at a time: the sums of four rows take half of the registers.
-template <int kRows, bool kAsks>
-BANYAN_INLINE void score_tile(const uint8_t* keys, int n_slots, ptrdiff_t to_next, const QueryBlock* q, int n_blocks, float* scores) {
+// scores[row, 0 .. 32) = q[row] . keys; 0 of slots that are not there. The first of a group of rows asks for what comes next (slot_tiles.inl). 16 slots at a time: the sums of four rows take half of the registers.
+template <int kRows, bool kAsks> BANYAN_INLINE void score_tile(const uint8_t* keys, int n_slots, const QueryBlock* q, int n_blocks, float* scores) {
   for (int b = 0; b < n_blocks; ++b, keys += kTileBlockBytes, ++q) {
-    if constexpr (kAsks) BANYAN_PREFETCH(keys + to_next);
+    if constexpr (kAsks) ask_ahead(keys);
     for (int first = 0; first < kSlotVectors; first += 2) {
       IVec sums[kRows][2];
       BANYAN_UNROLL
@@ -61,7 +59,7 @@ BANYAN_INLINE void score_tile(const uint8_t* keys, int n_slots, ptrdiff_t to_nex
       BANYAN_UNROLL
       for (int j = 0; j < 8; ++j) {
         const uint8_t* at = keys + key_in_tile(kLanes * first, 4 * j);
-        if constexpr (kAsks) BANYAN_PREFETCH(at + to_next);
+        if constexpr (kAsks) ask_ahead(at);
         BANYAN_UNROLL
         for (int part = 0; part < 2; ++part) {
           const auto words = [&](int v) {
@@ -148,7 +146,7 @@ template <int kRows> BANYAN_INLINE void quantize_weights(const float* p, __m128 
 
 // o[row, 0 .. 32 kBlocks) += the weights of each block times that block of all values, 16 elements at a time.
 template <int kRows, int kBlocks, bool kAsks>
-BANYAN_INLINE void add_tile(const Weights<kRows>* weights, const uint8_t* values, ptrdiff_t to_next, int64_t o_stride, float* o) {
+BANYAN_INLINE void add_tile(const Weights<kRows>* weights, const uint8_t* values, int64_t o_stride, float* o) {
   for (int b = 0; b < kBlocks; ++b) {
     for (int first = 0; first < 32; first += 16) {
       const uint8_t* at = values + b * kTileBlockBytes + value_in_tile(0, first);
@@ -159,7 +157,7 @@ BANYAN_INLINE void add_tile(const Weights<kRows>* weights, const uint8_t* values
         BANYAN_UNROLL
         for (int j = 0; j < 4; ++j, at += value_in_tile(1, 0) - value_in_tile(0, 0)) {
           if constexpr (kAsks) {
-            if (first == 0) BANYAN_PREFETCH(at + to_next);
+            if (first == 0) ask_ahead(at);
           }
           const IVec words[2] = {_mm256_cvtepi8_epi16(load_16(at)), _mm256_cvtepi8_epi16(load_16(at + 16))};
           BANYAN_UNROLL

@@ -86,22 +86,23 @@ std::vector<uint64_t> MemoryPlan::key() const {
 }
 
 size_t Memory::side_bytes() const {
-  const int n_rows = is_tiled_ ? (n_slots_ + kTileSlots - 1) / kTileSlots * kTileSlots : n_slots_;
-  return static_cast<size_t>(n_rows) * row_bytes(kv_dtype_, lower_.kv_dim());
+  return static_cast<size_t>(is_tiled_ ? tiled_slots(n_slots_) : n_slots_) * row_bytes(kv_dtype_, lower_.kv_dim());
 }
 
 KvView Memory::layer(int index) const {
   const size_t side = side_bytes();
   std::byte* k = storage_.as<std::byte>() + 2 * static_cast<size_t>(index) * side;
-  return {k, k + side, kv_dtype_, lower_.kv_dim(), lower_.config.head_dim, is_tiled_};
+  const int head_dim = lower_.config.head_dim;
+  if (is_tiled_) return {k, k + side, kv_dtype_, head_dim, tiled_slots(n_slots_) * head_dim, true};
+  return {k, k + side, kv_dtype_, lower_.kv_dim(), head_dim};
 }
 
 const void* Memory::rows_of(const KvView& kv, SlotOrder side, Buffer& rows) const {
   const void* from = side == SlotOrder::kKeyTiles ? kv.k : kv.v;
   if (!kv.is_tiled) return from;
-  std::vector<uint8_t> tiles(side_bytes()), copy(static_cast<size_t>(n_slots_) * row_bytes(kv.dtype, kv.row_stride));
+  std::vector<uint8_t> tiles(side_bytes()), copy(static_cast<size_t>(n_slots_) * row_bytes(kv.dtype, lower_.kv_dim()));
   device_.to_host(tiles.data(), from, tiles.size());
-  copy_rows_of_tiles(side, tiles.data(), n_slots_, kv.row_stride, copy.data());
+  copy_rows_of_tiles(side, tiles.data(), n_slots_, lower_.config.n_kv_heads, lower_.config.head_dim, copy.data());
   rows.reserve(copy.size());
   device_.to_device(rows.as<uint8_t>(), copy.data(), copy.size());
   return rows.as<uint8_t>();
@@ -170,9 +171,9 @@ void Memory::place_nodes(Stream& s, const std::vector<Missing>& missing) {
     const KvView to = layer(i);
     const PlacedRows* from = pieces_.as<PlacedRows>() + static_cast<std::ptrdiff_t>(2 * i) * n;
     place(s, {to.k, kv_dtype_, from, n, frequencies, slow, is_nested ? rotation.magnitude : 1.0f, c.n_kv_heads, c.head_dim, c.rope.is_interleaved,
-                 is_tiled_ ? SlotOrder::kKeyTiles : SlotOrder::kRows});
+                 is_tiled_ ? SlotOrder::kKeyTiles : SlotOrder::kRows, tiled_slots(n_slots_)});
     place(s, {to.v, kv_dtype_, from + n, n, nullptr, nullptr, 1.0f, c.n_kv_heads, c.head_dim, false,
-                 is_tiled_ ? SlotOrder::kValueTiles : SlotOrder::kRows});
+                 is_tiled_ ? SlotOrder::kValueTiles : SlotOrder::kRows, tiled_slots(n_slots_)});
     check_cancelled(s);
   }
 }

@@ -28,7 +28,7 @@ struct WeightView {
 
 // Keys and values of one layer: row r, head g starts at element r * row_stride + g * head_stride; C elements are contiguous.
 // Of kQ8_0, C and both strides are multiples of 32: element e of a side is at byte e / 32 * 34. A memory of kQ8_0 may lie in tiles (slot_tile.h), then
-// row_stride is G * C and head_stride C.
+// row_stride is C, head_stride that of whole tiles, and a tile starts where its first row would.
 struct KvView {
   void* k = nullptr;
   void* v = nullptr;

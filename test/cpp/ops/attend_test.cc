@@ -183,14 +183,10 @@ struct Tiles {
   Packed k, v;
   KvView view;
   Tiles() = default;
-  Tiles(const Cache& cache, int n_rows)
-      : k(in_tiles(SlotOrder::kKeyTiles, cache.k.data(), n_rows, cache.view.row_stride)),
-        v(in_tiles(SlotOrder::kValueTiles, cache.v.data(), n_rows, cache.view.row_stride)),
-        view(cache.view) {
-    view.k = k.data();
-    view.v = v.data();
-    view.is_tiled = true;
-  }
+  Tiles(const Cache& cache, int n_rows, int n_heads, int64_t head_dim)
+      : k(in_tiles(SlotOrder::kKeyTiles, cache.k.data(), n_rows, n_heads, head_dim)),
+        v(in_tiles(SlotOrder::kValueTiles, cache.v.data(), n_rows, n_heads, head_dim)),
+        view{k.data(), v.data(), DType::kQ8_0, head_dim, tiled_slots(n_rows) * head_dim, true} {}
 };
 
 void check_inject(Run& run, const Way& way, const InjectCase& c, int i) {
@@ -199,7 +195,7 @@ void check_inject(Run& run, const Way& way, const InjectCase& c, int i) {
     if (is_tiled && !has_tiles) continue;
     Random random(static_cast<uint64_t>(i));
     const Cache cache = make_cache(random, c.dtype, c.slots, c.kv_heads, c.head_dim, !is_tiled, 1.0f);
-    const Tiles tiles = is_tiled ? Tiles(cache, c.slots) : Tiles();
+    const Tiles tiles = is_tiled ? Tiles(cache, c.slots, c.kv_heads, c.head_dim) : Tiles();
     const std::vector<float> q = random.floats(static_cast<size_t>(c.tokens * c.heads * c.head_dim), 3.0f);
     const std::vector<int32_t> begin(static_cast<size_t>(c.tokens), 0), end(static_cast<size_t>(c.tokens), c.slots);
     const KvView& view = is_tiled ? tiles.view : cache.view;

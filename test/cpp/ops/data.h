@@ -116,16 +116,19 @@ inline Packed random_packed(Random& random, DType dtype, int64_t rows, int64_t c
   return packed;
 }
 
-// Rows of Q8_0 in tiles, at an address that 64 divides; bytes that belong to no row are 0xff.
-inline Packed in_tiles(SlotOrder order, const uint8_t* rows, int n_rows, int64_t dim) {
-  const size_t row = row_bytes(DType::kQ8_0, dim), tile = row * kTileSlots;
+// Rows [n_heads, head_dim] of Q8_0 in tiles, at an address that 64 divides; bytes that belong to no row are 0xff.
+inline Packed in_tiles(SlotOrder order, const uint8_t* rows, int n_rows, int n_heads, int64_t head_dim) {
+  const size_t row = row_bytes(DType::kQ8_0, n_heads * head_dim), tile = row_bytes(DType::kQ8_0, head_dim) * kTileSlots;
+  const size_t n_tiles = (static_cast<size_t>(n_rows) + kTileSlots - 1) / kTileSlots;  // of a head
+  const int64_t n_blocks = head_dim / 32;
   Packed tiles;
-  tiles.memory.resize(static_cast<size_t>((n_rows + kTileSlots - 1) / kTileSlots) * tile + 64, 0xff);
+  tiles.memory.resize(static_cast<size_t>(n_heads) * n_tiles * tile + 64, 0xff);
   tiles.offset = 63 - (reinterpret_cast<uintptr_t>(tiles.memory.data()) + 63) % 64;
   for (int n = 0; n < n_rows; ++n) {
-    for (int64_t b = 0; b < dim / 32; ++b) {
+    for (int64_t b = 0; b < n_heads * n_blocks; ++b) {
       const uint8_t* from = rows + static_cast<size_t>(n) * row + row_bytes(DType::kQ8_0, 32 * b);
-      uint8_t* to = tiles.data() + static_cast<size_t>(n / kTileSlots) * tile + static_cast<size_t>(b) * kTileBlockBytes;
+      const size_t at = static_cast<size_t>(b / n_blocks) * n_tiles + static_cast<size_t>(n / kTileSlots);
+      uint8_t* to = tiles.data() + at * tile + static_cast<size_t>(b % n_blocks) * kTileBlockBytes;
       const int slot = n % kTileSlots;
       std::memcpy(to + 2 * slot, from, 2);
       for (int e = 0; e < 32; ++e) {

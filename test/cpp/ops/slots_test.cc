@@ -192,7 +192,7 @@ void place_suite(Run& run) {
       std::vector<std::pair<SlotOrder, Packed>> tiles;
       if (dtype == DType::kQ8_0 && run.stream.ops->has_slot_tiles) {
         for (const SlotOrder order : {SlotOrder::kKeyTiles, SlotOrder::kValueTiles})
-          tiles.emplace_back(order, in_tiles(order, cache.data(), n_rows, dim));
+          tiles.emplace_back(order, in_tiles(order, cache.data(), n_rows, kHeads, head_dim));
       }
       run.place(args);
       cache.check(run, what);
@@ -202,12 +202,13 @@ void place_suite(Run& run) {
       for (auto& [order, side] : tiles) {
         args.out = side.data();
         args.order = order;
+        args.n_tiled = tiled_slots(n_rows);
         run.place(args);
-        const Packed expected = in_tiles(order, cache.data(), n_rows, dim);
-        const size_t n_bytes = (static_cast<size_t>(n_rows) + kTileSlots - 1) / kTileSlots * kTileSlots * row;
+        const Packed expected = in_tiles(order, cache.data(), n_rows, kHeads, head_dim);
+        const size_t n_bytes = static_cast<size_t>(args.n_tiled) * row;
         run.check(std::memcmp(side.data(), expected.data(), n_bytes) == 0, what + ": tiles");
         std::vector<uint8_t> rows(static_cast<size_t>(n_rows) * row);
-        copy_rows_of_tiles(order, side.data(), n_rows, dim, rows.data());
+        copy_rows_of_tiles(order, side.data(), n_rows, kHeads, head_dim, rows.data());
         run.check(std::memcmp(rows.data(), cache.data(), rows.size()) == 0, what + ": rows of tiles");
       }
     }
