@@ -27,6 +27,7 @@ class CpuDevice final : public Device {
   bool is_host() const override { return true; }
   BatchRows batch_rows() const override { return kBatchRows; }
   bool has_slot_tiles() const override { return ops_.has_slot_tiles; }
+  bool keeps_heads_apart() const override { return true; }  // one stretch of memory, met by one head's state
   uint64_t available_bytes() const override { return available_memory(); }
   Stream stream() override {
     Stream stream;

@@ -24,10 +24,11 @@ class Device {
   virtual std::string name() const = 0;  // "cpu (avx512, 2 threads)"
   virtual bool is_host() const = 0;      // its memory is the process's own: ops read mapped files, the host reads results
   virtual BatchRows batch_rows() const = 0;
-  virtual bool has_slot_tiles() const { return false; }  // its ops' (ops.h)
-  virtual uint64_t available_bytes() const = 0;          // that allocate() could still give: a promise, not a reservation
-  virtual Stream stream() = 0;                           // a fresh stream; valid while the device lives
-  virtual void* allocate(size_t n_bytes) = 0;            // 64-byte aligned; throws Error{kOutOfMemory} that says n_bytes
+  virtual bool has_slot_tiles() const { return false; }     // its ops' (ops.h)
+  virtual bool keeps_heads_apart() const { return false; }  // attention reads a cache [G, rows, C] faster than [rows, G, C]
+  virtual uint64_t available_bytes() const = 0;             // that allocate() could still give: a promise, not a reservation
+  virtual Stream stream() = 0;                              // a fresh stream; valid while the device lives
+  virtual void* allocate(size_t n_bytes) = 0;               // 64-byte aligned; throws Error{kOutOfMemory} that says n_bytes
   virtual void release(void* memory) noexcept = 0;
   virtual void to_device(void* to, const void* from, size_t n_bytes) = 0;  // behind the ops before it; `from` is free on return
   virtual void to_host(void* to, const void* from, size_t n_bytes) = 0;    // waits for the ops before it

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <numeric>
 
 #include "engine/full_reader.h"
 
@@ -25,7 +24,7 @@ int checked_window(const Engine& engine, const MethodOptions& options) {
 }  // namespace
 
 StreamingReader::StreamingReader(Engine& engine, const MethodOptions& options)
-    : CachedReader(engine), n_sinks_(options.n_sinks), window_(checked_window(engine, options)), indices_(*engine.device), staged_(*engine.device) {}
+    : CachedReader(engine), n_sinks_(options.n_sinks), window_(checked_window(engine, options)) {}
 
 int64_t StreamingReader::room(const std::vector<std::shared_ptr<DocumentState>>& documents, size_t) const {
   int64_t n = 0;
@@ -50,24 +49,8 @@ void StreamingReader::slide(Stream& s, int n_past, int n) {
   const auto n_all = static_cast<int64_t>(n_lead_) + question_.max_tokens;  // the window may never fill
   cache_.reserve(s, static_cast<int>(std::min<int64_t>(n_sinks_ + window_ + kPieceTokens, n_all)), row_of(n_past));
   if (n_past <= n_sinks_ || row_of(n_past) + n <= cache_.capacity()) return;
-  const ModelConfig& c = e_.upper.config;
   const int kept = std::min(n_past - n_sinks_ - n_dropped_, window_ - n_sinks_), first = row_of(n_past - kept);
-  std::vector<int32_t> from(static_cast<size_t>(kept)), to(from.size());
-  std::iota(from.begin(), from.end(), first);
-  std::iota(to.begin(), to.end(), n_sinks_);
-  indices_.clear();
-  const size_t from_at = indices_.add(from), to_at = indices_.add(to);
-  indices_.upload();
-  const int kv_dim = e_.upper.kv_dim();
-  staged_.reserve(static_cast<size_t>(kept) * static_cast<size_t>(kv_dim) * sizeof(float));
-  for (int i = 0; i < c.n_layers; ++i) {
-    const KvView kv = cache_.layer(i);
-    for (void* side : {kv.k, kv.v}) {
-      gather(s, {staged_.as<float>(), side, kv.dtype, indices_.at(from_at), kept, kv_dim});
-      store(s, {side, kv.dtype, kv.row_stride, kv.head_stride, staged_.as<float>(), indices_.at(to_at), kept, c.n_kv_heads, c.head_dim});
-    }
-  }
-  e_.device->sync();
+  cache_.move(s, first, n_sinks_, kept);
   n_dropped_ += first - n_sinks_;
 }
 

@@ -22,8 +22,6 @@ class StreamingReader : public CachedReader {
   void slide(Stream& s, int n_past, int n);
   const int n_sinks_, window_;  // window: tokens that one token sees, sinks and itself included
   int n_dropped_ = 0;           // tokens between the sinks and the first row behind them
-  IndexTable indices_;
-  Buffer staged_;
 };
 
 }  // namespace banyan
