@@ -206,7 +206,7 @@ void bench_inject(Machine& machine) {
     Random random(1);
     std::vector<Cache> caches;
     const size_t n_copies = c.tokens > 1 ? 1 : 4;  // of a question's M = 4 layers
-    for (size_t i = 0; i < n_copies; ++i) caches.push_back(make_cache(c.dtype, c.slots, c.kv_heads, c.head_dim, false));
+    for (size_t i = 0; i < n_copies; ++i) caches.push_back(make_cache(c.dtype, c.slots, c.kv_heads, c.head_dim, true));
     const bool is_tiled = c.dtype == DType::kQ8_0 && machine.stream.ops->has_slot_tiles;  // as the engine does it
     std::vector<Packed> tiles;
     const auto side = [&](SlotOrder order, const std::vector<uint8_t>& rows) -> void* {

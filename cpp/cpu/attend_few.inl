@@ -1,6 +1,6 @@
 // attend_few: attention of few queries over many keys (decoding), bound by reading them. Keys are scored and values added straight from where they lie;
-// nothing is packed. A task does several kv heads side by side, tile of keys by tile, because the heads of a token mostly lie together and memory is
-// read fastest in its order. Tiles, softmax and splits are those of attend.inl.
+// nothing is packed. Memory is read fastest in its order: where heads lie apart, as in a session's cache, a task does one kv head; where those of a token lie
+// together, several side by side, tile of keys by tile. Tiles, softmax and splits are those of attend.inl.
 
 constexpr int kFewQueryRows = 16;   // of one kv head; with more, transposing the keys once is cheaper than a sum across lanes per score
 constexpr int kFewBlock = 16;       // keys; a multiple of every kLanes

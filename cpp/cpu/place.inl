@@ -65,6 +65,26 @@ struct PlacePiece {
   }
 };
 
+// [G, head_rows, C]: some heads of a row are made together, as they share its angles.
+inline void place_apart(PlacePiece& placing, int n_part) {
+  const PlaceArgs& a = placing.a;
+  const PlacedRows& piece = placing.piece;
+  const size_t head_bytes = row_bytes(a.dtype, a.head_dim);
+  for (int j = 0; j < piece.n_rows; ++j) {
+    for (int first = 0; first < a.n_heads; first += n_part) {
+      const int n_heads = std::min(n_part, a.n_heads - first);
+      const uint8_t* row = placing.source(j) + static_cast<size_t>(first) * head_bytes;
+      if (!placing.is_as_it_is) {
+        placing.make(j, first, n_heads, placing.buffer);
+        row = placing.buffer;
+      }
+      for (int i = 0; i < n_heads; ++i, row += head_bytes) {
+        std::memcpy(static_cast<uint8_t*>(a.out) + static_cast<size_t>((first + i) * a.head_rows + piece.row + j) * head_bytes, row, head_bytes);
+      }
+    }
+  }
+}
+
 inline void place_rows(PlacePiece& placing, int n_part) {
   const PlaceArgs& a = placing.a;
   const PlacedRows& piece = placing.piece;
@@ -142,7 +162,7 @@ inline void place_tiles(PlacePiece& placing, int n_part) {
         for (int i = 0; i < n; ++i) placing.make(j + i, head, n_heads, placing.buffer + static_cast<size_t>(i) * stride);
       }
       for (int i = 0; i < n_heads; ++i) {
-        const int64_t tile = (head + i) * a.n_tiled + piece.row + j - slot;
+        const int64_t tile = (head + i) * a.head_rows + piece.row + j - slot;
         put_in_tile(a.order, static_cast<uint8_t*>(a.out) + static_cast<size_t>(tile) * head_bytes, slot, n,
             rows + static_cast<size_t>(i) * head_bytes, stride, a.head_dim / 32);
       }
@@ -154,8 +174,9 @@ inline void place_task(const PlaceJob& job, int index, std::byte* scratch) {
   const PlaceArgs& a = job.args;
   PlacePiece placing(a, a.pieces[index], scratch);
   const int n_part = heads_of_part(a.head_dim);
-  if (a.order == SlotOrder::kRows) place_rows(placing, n_part);
-  else place_tiles(placing, n_part);
+  if (a.order != SlotOrder::kRows) place_tiles(placing, n_part);
+  else if (a.head_rows != 0) place_apart(placing, n_part);
+  else place_rows(placing, n_part);
 }
 
 inline void place(Stream& stream, const PlaceArgs& args) { run_tasks<PlaceJob, place_task>({stream, args}, args.n_pieces); }

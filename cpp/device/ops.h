@@ -72,10 +72,11 @@ struct StoreArgs {
   bool operator==(const StoreArgs&) const = default;
 };
 
-// Rows of keys or values out of many places into one side of a cache of the same dtype (F32, F16 or Q8_0); rows [G, C] lie dense in both.
+// Rows of keys or values out of many places into one side of a cache of the same dtype (F32, F16 or Q8_0). Rows [G, C] lie dense where they come from, and
+// in the cache too, unless its heads lie apart: [G, head_rows, C] (on the CPU only).
 // Row j of a piece is the mean of its rows j * stride, ..., `pooled` of them or what is left, summed in that order; with inv_freq (keys) turned by the angles
 // (position + j * step) * inv_freq[m] + index * slow_freq[m], as rope turns; rounded as store rounds. What is neither pooled nor turned keeps its bits.
-// In tiles (slot_tile.h) only where Ops::has_slot_tiles says so, and of Q8_0: of n_tiled rows in all, a multiple of kTileSlots.
+// In tiles (slot_tile.h) only where Ops::has_slot_tiles says so, and of Q8_0; heads lie apart then, and head_rows is a multiple of kTileSlots.
 struct PlacedRows {
   const void* from; int32_t n_from, stride, pooled;  // n_from rows
   int32_t row, n_rows;                               // they become rows `row` and following of the cache
@@ -85,7 +86,7 @@ struct PlaceArgs {
   void* out; DType dtype; const PlacedRows* pieces; int n_pieces;         // pieces in device memory
   const float* inv_freq; const float* slow_freq; float magnitude;         // [C/2] each or null; slow_freq only beside inv_freq
   int n_heads, head_dim; bool is_interleaved;
-  SlotOrder order = SlotOrder::kRows; int64_t n_tiled = 0;                // of out
+  SlotOrder order = SlotOrder::kRows; int64_t head_rows = 0;              // of out; 0: rows lie dense
   bool operator==(const PlaceArgs&) const = default;
 };
 

@@ -1,6 +1,7 @@
 #include "engine/memory.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace banyan {
 
@@ -85,24 +86,32 @@ std::vector<uint64_t> MemoryPlan::key() const {
   return key;
 }
 
-size_t Memory::side_bytes() const {
-  return static_cast<size_t>(is_tiled_ ? tiled_slots(n_slots_) : n_slots_) * row_bytes(kv_dtype_, lower_.kv_dim());
-}
+int64_t Memory::head_rows() const { return is_tiled_ ? tiled_slots(n_slots_) : n_slots_; }
+
+size_t Memory::side_bytes() const { return static_cast<size_t>(head_rows()) * row_bytes(kv_dtype_, lower_.kv_dim()); }
 
 KvView Memory::layer(int index) const {
   const size_t side = side_bytes();
   std::byte* k = storage_.as<std::byte>() + 2 * static_cast<size_t>(index) * side;
   const int head_dim = lower_.config.head_dim;
-  if (is_tiled_) return {k, k + side, kv_dtype_, head_dim, tiled_slots(n_slots_) * head_dim, true};
+  if (are_heads_apart_) return {k, k + side, kv_dtype_, head_dim, head_rows() * head_dim, is_tiled_};
   return {k, k + side, kv_dtype_, lower_.kv_dim(), head_dim};
 }
 
 const void* Memory::rows_of(const KvView& kv, SlotOrder side, Buffer& rows) const {
   const void* from = side == SlotOrder::kKeyTiles ? kv.k : kv.v;
-  if (!kv.is_tiled) return from;
-  std::vector<uint8_t> tiles(side_bytes()), copy(static_cast<size_t>(n_slots_) * row_bytes(kv.dtype, lower_.kv_dim()));
-  device_.to_host(tiles.data(), from, tiles.size());
-  copy_rows_of_tiles(side, tiles.data(), n_slots_, lower_.config.n_kv_heads, lower_.config.head_dim, copy.data());
+  if (!are_heads_apart_) return from;
+  std::vector<uint8_t> apart(side_bytes()), copy(static_cast<size_t>(n_slots_) * row_bytes(kv.dtype, lower_.kv_dim()));
+  device_.to_host(apart.data(), from, apart.size());
+  const ModelConfig& c = lower_.config;
+  if (is_tiled_) {
+    copy_rows_of_tiles(side, apart.data(), n_slots_, c.n_kv_heads, c.head_dim, copy.data());
+  } else {
+    const size_t n_bytes = row_bytes(kv.dtype, c.head_dim);
+    for (size_t i = 0, heads = static_cast<size_t>(c.n_kv_heads), n = static_cast<size_t>(n_slots_); i < n * heads; ++i) {
+      std::memcpy(copy.data() + i * n_bytes, apart.data() + (i % heads * n + i / heads) * n_bytes, n_bytes);
+    }
+  }
   rows.reserve(copy.size());
   device_.to_device(rows.as<uint8_t>(), copy.data(), copy.size());
   return rows.as<uint8_t>();
@@ -167,13 +176,14 @@ void Memory::place_nodes(Stream& s, const std::vector<Missing>& missing) {
   device_.to_device(pieces_.as<PlacedRows>(), pieces.data(), pieces.size() * sizeof(PlacedRows));
   const auto n = static_cast<int>(missing.size());
   const float *frequencies = (is_banded ? rotation.fast : rotation.inv_freq).as<float>(), *slow = is_banded ? rotation.slow.as<float>() : nullptr;
+  const int64_t apart_rows = are_heads_apart_ ? head_rows() : 0;
   for (int i = 0; i < tree_.n_injected_layers; ++i) {
     const KvView to = layer(i);
     const PlacedRows* from = pieces_.as<PlacedRows>() + static_cast<std::ptrdiff_t>(2 * i) * n;
     place(s, {to.k, kv_dtype_, from, n, frequencies, slow, is_nested ? rotation.magnitude : 1.0f, c.n_kv_heads, c.head_dim, c.rope.is_interleaved,
-                 is_tiled_ ? SlotOrder::kKeyTiles : SlotOrder::kRows, tiled_slots(n_slots_)});
+                 is_tiled_ ? SlotOrder::kKeyTiles : SlotOrder::kRows, apart_rows});
     place(s, {to.v, kv_dtype_, from + n, n, nullptr, nullptr, 1.0f, c.n_kv_heads, c.head_dim, false,
-                 is_tiled_ ? SlotOrder::kValueTiles : SlotOrder::kRows, tiled_slots(n_slots_)});
+                 is_tiled_ ? SlotOrder::kValueTiles : SlotOrder::kRows, apart_rows});
     check_cancelled(s);
   }
 }

@@ -39,6 +39,7 @@ class Memory {
         lower_(lower),
         kv_dtype_(kv_dtype),
         tree_(tree),
+        are_heads_apart_(device.keeps_heads_apart()),
         is_tiled_(kv_dtype == DType::kQ8_0 && device.has_slot_tiles()),
         storage_(device),
         pieces_(device) {}
@@ -49,7 +50,7 @@ class Memory {
   int n_slots() const { return n_slots_; }
   int query_position() const { return query_position_; }
   int fast_query_position() const { return fast_query_position_; }  // 0: query_position holds for all pairs
-  KvView layer(int index) const;                                    // [n_slots, G, C], maybe in tiles
+  KvView layer(int index) const;  // [n_slots, G, C]; where the device keeps heads apart [G, n_slots, C], maybe in tiles
   // One side of a layer as rows [n_slots, G, C] of kv.dtype: where it lies, or copied into `rows`.
   const void* rows_of(const KvView& kv, SlotOrder side, Buffer& rows) const;
 
@@ -70,14 +71,15 @@ class Memory {
   };
   std::vector<Missing> find_missing(const MemoryPlan& plan, std::vector<Placed>& now);
   void place_nodes(Stream& s, const std::vector<Missing>& missing);
+  int64_t head_rows() const;  // of one head, whole tiles
   size_t side_bytes() const;  // of one side of a layer
   Device& device_;
   const Decoder& lower_;
   const DType kv_dtype_;
   const TreeConfig& tree_;
-  const bool is_tiled_;
+  const bool are_heads_apart_, is_tiled_;
   int n_slots_ = 0, query_position_ = 0, fast_query_position_ = 0;
-  Buffer storage_;              // [M][keys, values][n_slots, G, C], or whole tiles of them
+  Buffer storage_;              // [M][keys, values], each as layer() says
   std::vector<Placed> placed_;  // what storage_ holds, by first slot
   Buffer pieces_;               // PlacedRows of every layer and side
 };

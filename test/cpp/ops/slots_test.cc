@@ -199,13 +199,26 @@ void place_suite(Run& run) {
       bool has_bits = true;
       for (const auto& [from, to] : kept) has_bits = has_bits && std::memcmp(from, cache.data() + to * row, row) == 0;
       run.check(has_bits && kept.empty() == (how == How::kStretched), what + ": bits");
+      if (run.device == nullptr) {  // heads apart: the CPU's
+        std::vector<uint8_t> expected(static_cast<size_t>(n_rows) * row, 0xab), apart = expected;
+        const size_t n_bytes = row / kHeads;
+        for (size_t head = 0; head < kHeads; ++head) {
+          for (size_t r = 0; r < static_cast<size_t>(n_rows); ++r) {
+            std::memcpy(&expected[(head * static_cast<size_t>(n_rows) + r) * n_bytes], cache.data() + (r * kHeads + head) * n_bytes, n_bytes);
+          }
+        }
+        args.out = apart.data();
+        args.head_rows = n_rows;
+        run.place(args);
+        run.check(apart == expected, what + ": heads apart");
+      }
       for (auto& [order, side] : tiles) {
         args.out = side.data();
         args.order = order;
-        args.n_tiled = tiled_slots(n_rows);
+        args.head_rows = tiled_slots(n_rows);
         run.place(args);
         const Packed expected = in_tiles(order, cache.data(), n_rows, kHeads, head_dim);
-        const size_t n_bytes = static_cast<size_t>(args.n_tiled) * row;
+        const size_t n_bytes = static_cast<size_t>(args.head_rows) * row;
         run.check(std::memcmp(side.data(), expected.data(), n_bytes) == 0, what + ": tiles");
         std::vector<uint8_t> rows(static_cast<size_t>(n_rows) * row);
         copy_rows_of_tiles(order, side.data(), n_rows, kHeads, head_dim, rows.data());
