@@ -153,18 +153,31 @@ void bench_gemm(Machine& machine) {
   }
 }
 
-struct Cache { std::vector<uint8_t> k, v; KvView view; };
+// Keys and values one behind the other in huge pages, as an engine's lie.
+struct Caches { AlignedBytes memory; std::vector<KvView> views; };
 
-// Head-major: each head's rows lie together. Else token by token, as the engine's caches and memories do.
-Cache make_cache(DType dtype, int n_rows, int heads, int head_dim, bool is_head_major) {
+// Head-major: each head's rows lie together, as a session's and a question's do on the CPU; or, of slots, its tiles. Else token by token. One token meets more
+// of them in turns than the last-level cache holds.
+Caches make_caches(int n_tokens, DType dtype, int n_rows, int heads, int head_dim, bool is_head_major, bool is_tiled) {
+  constexpr int kSome = 960;  // rows of a head, whole tiles; repeated: making numbers would take longer than measuring
   Random random(2);
-  Cache cache;
-  const std::vector<uint8_t> some = random_packed(random, dtype, 1000, head_dim).memory;  // repeated: making numbers would take longer than measuring
-  cache.k.resize(row_bytes(dtype, int64_t{n_rows} * heads * head_dim));
-  for (size_t i = 0; i < cache.k.size(); i += some.size()) std::memcpy(&cache.k[i], some.data(), std::min(some.size(), cache.k.size() - i));
-  cache.v = cache.k;
-  cache.view = {cache.k.data(), cache.v.data(), dtype, is_head_major ? head_dim : int64_t{heads} * head_dim, is_head_major ? int64_t{n_rows} * head_dim : head_dim};
-  return cache;
+  const Packed rows = random_packed(random, dtype, kSome, head_dim);
+  const auto some = [&](SlotOrder order) { return is_tiled ? in_tiles(order, rows.data(), kSome, 1, head_dim) : rows; };
+  const Packed sides[] = {some(SlotOrder::kKeyTiles), some(SlotOrder::kValueTiles)};
+  const int64_t head_rows = is_tiled ? tiled_slots(n_rows) : n_rows;
+  const size_t side = row_bytes(dtype, head_rows * heads * head_dim), some_bytes = row_bytes(dtype, int64_t{kSome} * head_dim);
+  const size_t n_copies = n_tokens > 1 ? 1 : std::max<size_t>(1, kReadBytes / (2 * side));
+  Caches caches{AlignedBytes(n_copies * 2 * side), {}};
+  std::byte* at = caches.memory.data();
+  for (size_t i = 0; i < n_copies; ++i) {
+    const int64_t row_stride = is_head_major ? head_dim : int64_t{heads} * head_dim, head_stride = is_head_major ? head_rows * head_dim : head_dim;
+    caches.views.push_back({at, at + side, dtype, row_stride, head_stride, is_tiled});
+    for (const Packed& packed : sides) {
+      for (size_t done = 0; done < side; done += some_bytes) std::memcpy(at + done, packed.data(), std::min(some_bytes, side - done));
+      at += side;
+    }
+  }
+  return caches;
 }
 
 void print_attention(Machine& machine, const std::string& line, double n_pairs, int heads, int kv_heads, int head_dim, int keys, DType dtype, bool is_read_once, Times times) {
@@ -178,10 +191,7 @@ void bench_attend(Machine& machine) {
                              " C=" + std::to_string(c.head_dim) + " N=" + std::to_string(c.keys) + (c.ranges == Ranges::kPairs ? " pairs" : "") + (c.is_head_major ? "" : " by token");
     if (!machine.wants(line)) continue;
     Random random(1);
-    std::vector<Cache> caches;
-    const int n_copies = c.tokens > 1 ? 1 : 8;
-    for (int i = 0; i < n_copies; ++i) caches.push_back(make_cache(c.dtype, c.keys, c.kv_heads, c.head_dim, c.is_head_major));
-    for (Cache& cache : caches) { cache.view.k = cache.k.data(); cache.view.v = cache.v.data(); }
+    const Caches caches = make_caches(c.tokens, c.dtype, c.keys, c.kv_heads, c.head_dim, c.is_head_major, false);
     const std::vector<float> q = random.floats(static_cast<size_t>(c.tokens * c.heads * c.head_dim));
     std::vector<float> out(q.size());
     std::vector<int32_t> begin, end;
@@ -192,7 +202,7 @@ void bench_attend(Machine& machine) {
       n_pairs += end.back() - begin.back();
     }
     const Times times = measure([&](int i) {
-      attend(machine.stream, {out.data(), q.data(), caches[static_cast<size_t>(i % n_copies)].view, begin.data(), end.data(), c.tokens, c.heads, c.kv_heads, c.head_dim, 0.125f}, 0);
+      attend(machine.stream, {out.data(), q.data(), caches.views[static_cast<size_t>(i) % caches.views.size()], begin.data(), end.data(), c.tokens, c.heads, c.kv_heads, c.head_dim, 0.125f}, 0);
     });
     print_attention(machine, line, n_pairs, c.heads, c.kv_heads, c.head_dim, c.keys, c.dtype, c.tokens == 1 || c.ranges == Ranges::kPairs, times);
   }
@@ -204,25 +214,12 @@ void bench_inject(Machine& machine) {
                              " C=" + std::to_string(c.head_dim) + " N=" + std::to_string(c.slots);
     if (!machine.wants(line)) continue;
     Random random(1);
-    std::vector<Cache> caches;
-    const size_t n_copies = c.tokens > 1 ? 1 : 4;  // of a question's M = 4 layers
-    for (size_t i = 0; i < n_copies; ++i) caches.push_back(make_cache(c.dtype, c.slots, c.kv_heads, c.head_dim, true));
     const bool is_tiled = c.dtype == DType::kQ8_0 && machine.stream.ops->has_slot_tiles;  // as the engine does it
-    std::vector<Packed> tiles;
-    const auto side = [&](SlotOrder order, const std::vector<uint8_t>& rows) -> void* {
-      tiles.push_back(in_tiles(order, rows.data(), c.slots, c.kv_heads, c.head_dim));
-      return tiles.back().data();
-    };
-    if (is_tiled) {
-      for (Cache& cache : caches) {
-        void *k = side(SlotOrder::kKeyTiles, cache.k), *v = side(SlotOrder::kValueTiles, cache.v);
-        cache.view = {k, v, c.dtype, c.head_dim, tiled_slots(c.slots) * c.head_dim, true};
-      }
-    }
+    const Caches caches = make_caches(c.tokens, c.dtype, c.slots, c.kv_heads, c.head_dim, true, is_tiled);
     const std::vector<float> q = random.floats(static_cast<size_t>(c.tokens * c.heads * c.head_dim));
     std::vector<float> out(q.size());
     const Times times = measure([&](int i) {
-      inject(machine.stream, {out.data(), q.data(), caches[static_cast<size_t>(i) % n_copies].view, c.slots, c.tokens, c.heads, c.kv_heads, c.head_dim, 0.125f});
+      inject(machine.stream, {out.data(), q.data(), caches.views[static_cast<size_t>(i) % caches.views.size()], c.slots, c.tokens, c.heads, c.kv_heads, c.head_dim, 0.125f});
     });
     print_attention(machine, line, static_cast<double>(c.tokens) * c.slots, c.heads, c.kv_heads, c.head_dim, c.slots, c.dtype, c.tokens == 1, times);
   }
