@@ -194,7 +194,7 @@ void check_inject(Run& run, const Way& way, const InjectCase& c, int i) {
   for (const bool is_tiled : {false, true}) {
     if (is_tiled && !has_tiles) continue;
     Random random(static_cast<uint64_t>(i));
-    const Cache cache = make_cache(random, c.dtype, c.slots, c.kv_heads, c.head_dim, !is_tiled, 1.0f);
+    const Cache cache = make_cache(random, c.dtype, c.slots, c.kv_heads, c.head_dim, !is_tiled && i % 2 == 0, 1.0f);
     const Tiles tiles = is_tiled ? Tiles(cache, c.slots, c.kv_heads, c.head_dim) : Tiles();
     const std::vector<float> q = random.floats(static_cast<size_t>(c.tokens * c.heads * c.head_dim), 3.0f);
     const std::vector<int32_t> begin(static_cast<size_t>(c.tokens), 0), end(static_cast<size_t>(c.tokens), c.slots);
