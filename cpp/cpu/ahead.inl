@@ -10,9 +10,14 @@ struct Ahead {
   Ahead part(int begin, int end, int n_steps) const {
     return {at + begin * row_stride, row_stride, piece_bytes, end - begin, static_cast<int>(ceil_div(end - begin, n_steps))};
   }
-  // kBytes: piece_bytes where the caller knows them, which makes the inner loop straight code (1 to 4 % of gemm with 8 tokens).
+  // kBytes: the usual piece_bytes, for which the inner loop is straight code (1 to 4 % of gemm with 8 tokens); for less, as much is asked for.
   template <int kBytes = 0> BANYAN_INLINE void ask(int step) const {
-    const int64_t n_bytes = kBytes > 0 ? kBytes : piece_bytes;
+    if (kBytes > 0 && piece_bytes <= kBytes) ask_bytes(step, kBytes);
+    else ask_bytes(step, piece_bytes);
+  }
+
+ private:
+  BANYAN_INLINE void ask_bytes(int step, int64_t n_bytes) const {
     const int begin = step * rows_per_step, end = std::min(n_rows, begin + rows_per_step);
     for (int row = begin; row < end; ++row) {
       const uint8_t* piece = at + row * row_stride;

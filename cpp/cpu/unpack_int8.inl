@@ -5,7 +5,8 @@ constexpr int kPanelVectors = 2;                    // vectors of kLanes rows in
 constexpr int kStripRows = kLanes * kPanelVectors;  // a strip is what a tile of tokens meets at once
 constexpr int kPanelRows = kStripRows;              // of a task. More strips, which read x less often, were slower at any number of tokens
 constexpr int kPanelBlocks = 16;                    // 512 elements: a strip is 16 KiB (AVX2: 8) and stays in the first-level cache with 24 tokens
-constexpr int kPanelDepth = 32 * kPanelBlocks;
+constexpr int kDeepBlocks = 64;  // of many tokens: 64 KiB (AVX2: 32), from the second level; sums go to memory and back a quarter as often
+constexpr int kPanelDepth = 32 * kPanelBlocks, kDeepDepth = 32 * kDeepBlocks;
 template <DType kFormat> constexpr int kPieceBytes = static_cast<int>(row_bytes(kFormat, kPanelDepth));  // of a row in a panel
 
 // 4 elements of each of kLanes rows are one vector, the operand of one VPDPBUSD or VPMADDUBSW.
@@ -13,13 +14,14 @@ constexpr int kVectorBytes = 4 * kLanes;
 // With weights in words (kIsInWords, products_maddubs.inl) it has two elements of each, and a block two parts of eight vectors.
 template <DType kFormat> constexpr int kPartsOf = kIsInWords<kFormat> ? 2 : 1;
 struct Strip {
-  alignas(64) uint8_t q[kPanelBlocks * std::max(kPartsOf<DType::kQ8_0>, kPartsOf<DType::kQ4_0>)][8][kPanelVectors][kVectorBytes];
-  float scales[2][kPanelBlocks][kPanelVectors][kLanes];  // Q4_K, Q5_K: scales and minimums; Q6_K: of the first and the second 16; others: one
+  alignas(64) uint8_t q[kDeepBlocks * std::max(kPartsOf<DType::kQ8_0>, kPartsOf<DType::kQ4_0>)][8][kPanelVectors][kVectorBytes];
+  float scales[2][kDeepBlocks][kPanelVectors][kLanes];  // Q4_K, Q5_K: scales and minimums; Q6_K: of the first and the second 16; others: one
 };
 
+constexpr int kRestBytes = static_cast<int>(row_bytes(DType::kQ8_0, kDeepDepth));  // a row of the format with the most
 struct Int8Scratch {
   alignas(64) Strip strips[kPanelRows / kStripRows];
-  alignas(64) uint8_t rest[kLanes][kPieceBytes<DType::kQ8_0>];  // the last rows, where there are fewer than kLanes
+  alignas(64) uint8_t rest[kLanes][kRestBytes];  // the last rows, where there are fewer than kLanes
 };
 static_assert(sizeof(Int8Scratch) <= Threads::kScratchBytes);
 
@@ -32,7 +34,7 @@ template <DType kFormat> struct StripPart {
         scales(reinterpret_cast<float*>(strip.scales) + (block * kPanelVectors + vector) * kLanes) {}
 
   BANYAN_INLINE void put(int b, int k, Bytes bytes) const { store_bytes(q + (8 * kPartsOf<kFormat> * b + k) * kPanelVectors * kVectorBytes, bytes); }
-  BANYAN_INLINE void put_scales(int group, int b, Vec values) const { store(scales + (group * kPanelBlocks + b) * kPanelVectors * kLanes, values); }
+  BANYAN_INLINE void put_scales(int group, int b, Vec values) const { store(scales + (group * kDeepBlocks + b) * kPanelVectors * kLanes, values); }
 };
 
 // Byte `i` of every dword.
@@ -150,7 +152,7 @@ void unpack_strip(Int8Scratch& s, Strip& strip, const uint8_t* from, int64_t row
     if (n < kLanes) {
       for (int i = 0; i < kLanes; ++i) std::memcpy(s.rest[i], from + std::min(i, n - 1) * row_stride, piece_bytes);
       rows = s.rest[0];
-      stride = kPieceBytes<DType::kQ8_0>;
+      stride = kRestBytes;
     }
     for (int k = 0; k < n_k; k += kElements, rows += kBytes) {
       ahead.ask<kPieceBytes<kFormat>>(step++);

@@ -4,7 +4,7 @@ constexpr int kStripRows = 8;                     // a strip is what a tile of t
 constexpr int kSides = kStripRows / kVectorRows;  // vectors of kVectorRows rows in a strip
 constexpr int kPanelRows = 4 * kStripRows;        // of a task, as on x86
 constexpr int kPanelBlocks = 16;                  // 512 elements: a strip is 5 KiB and stays in the first-level cache with 24 tokens
-constexpr int kPanelDepth = 32 * kPanelBlocks;
+constexpr int kPanelDepth = 32 * kPanelBlocks, kDeepDepth = kPanelDepth;
 template <DType kFormat> constexpr int kPieceBytes = static_cast<int>(row_bytes(kFormat, kPanelDepth));  // of a row in a panel
 
 // kStep elements of each of kVectorRows rows are one vector, the operand of one instruction.

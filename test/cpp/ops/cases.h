@@ -55,6 +55,7 @@ inline std::vector<GemmCase> gemm_cases() {
     cases.push_back({dtype, 7, 70, 8192, false, false, 1});  // rows in pieces
     cases.push_back({dtype, 64, 161, 2048, true, true, 2});
     cases.push_back({dtype, 257, 130, 512 + block, false, true, 3});
+    cases.push_back({dtype, 260, 35, 2304, false, true, 1});                              // deep panels, and what is left of a row
     if (dtype == DType::kQ8_0) cases.push_back({dtype, 250, 33, 20480, true, false, 0});  // x in rounds
     for (const Activations activations : {Activations::kZeros, Activations::kHuge, Activations::kTiny, Activations::kSpread}) {
       for (const int tokens : {1, 3, 8, 17}) cases.push_back({dtype, tokens, 35, 1024 + block, tokens == 3, tokens == 8, 1, activations});
