@@ -79,12 +79,13 @@ inline void gemm_few(Stream& stream, const GemmArgs& a) {
   Threads& threads = *static_cast<Threads*>(stream.backend);
   const bool is_plain = traits(a.w.dtype).block_size == 1;
   const auto n_bytes = static_cast<int64_t>(row_bytes(a.w.dtype, a.w.cols));
-  const int64_t task_bytes = a.n_tokens > 2 ? kFewTaskBytes : kFewTaskBytes / 4;
+  const bool is_row_by_row = a.n_tokens <= (is_plain ? 1 : 2);
+  const int64_t task_bytes = is_row_by_row ? kFewTaskBytes / 4 : kFewTaskBytes;
   int64_t n_per_task = std::clamp<int64_t>(task_bytes / std::max<int64_t>(1, n_bytes), 1, kFewRows);
   if (n_per_task > kMostRows) n_per_task = n_per_task / kMostRows * kMostRows;
   FewJob job{stream, a, const_cast<float*>(a.x), a.w.cols, n_per_task, a.w.cols};
   const int n_together = is_plain ? std::min(a.n_tokens, kGroupTokens) : a.n_tokens;
-  if (a.n_tokens > 2) job.depth = std::max<int64_t>(256, kFewPieceBytes / 4 / n_together / 256 * 256);  // whole K-quant blocks
+  if (!is_row_by_row) job.depth = std::max<int64_t>(256, kFewPieceBytes / 4 / n_together / 256 * 256);  // whole K-quant blocks
   const int64_t odd_stride = (round_up(a.w.cols, 16) / 16 | 1) * 16;
   const int64_t spread_bytes = a.n_tokens * odd_stride * static_cast<int64_t>(sizeof(float));
   const bool is_spread = a.n_tokens > 1 && spread_bytes <= static_cast<int64_t>(Threads::kSharedBytes);

@@ -7,7 +7,7 @@ constexpr int kFewPlainTokens = 16;  // the same without blocks
 
 // Most rows of a task; rows of a model are so long that it is less.
 constexpr int64_t kFewRows = 512;
-constexpr int64_t kFewTaskBytes = 128 << 10;  // some 10 microseconds of work; of one or two tokens a quarter
+constexpr int64_t kFewTaskBytes = 128 << 10;  // some 10 microseconds of work; of one token, or two of a block format, a quarter
 constexpr int64_t kFewPieceBytes = 24 << 10;  // of x, which stay in a first-level cache of 32 KiB
 static_assert(kFewRows * kFewPlainTokens * sizeof(float) <= Threads::kScratchBytes);
 

@@ -1,14 +1,17 @@
 // gemm_few_plain: gemm of weights without blocks (F32, F16, BF16) for few tokens. A tile of rows meets a group of tokens in registers, so that a vector
 // of weights is converted once for the group and a vector of x is loaded once for the rows. While a task's weights are multiplied, those of the next
-// task are asked for in the order of their addresses: memory then sees one reader that never waits for the multiplying. One or two tokens walk row after
-// row, which is that order already.
+// task are asked for in the order of their addresses: memory then sees one reader that never waits for the multiplying. One token walks row after row,
+// which is that order already.
 
 constexpr bool kHas32Registers = kTileRows == 12;
 constexpr int kGroupTokens = kHas32Registers ? 8 : 4;  // 8 tokens x 2 rows or 4 x 4: 16 sums of the 32 registers; 4 x 2: 8 of 16
 constexpr int kMostRows = kHas32Registers ? 4 : 2;     // at once
 constexpr int rows_at_once(int n_tokens) { return n_tokens <= 2 ? 1 : n_tokens <= 4 ? kMostRows : 2; }
-// Bytes. One or two tokens ask for what lies so far ahead, one also for what lies near, from the second-level cache into the first (gemm_int8_few.inl).
+// Bytes. One token asks for what lies so far ahead, and for what lies near, from the second-level cache into the first (gemm_int8_few.inl). Where x fills a
+// first-level cache of 32 KiB it comes from the second in every row, and weights asked for no more than a page ahead come a third slower; two pages
+// more keep the distance within a page, on which the sets of the first level depend.
 constexpr int64_t kFewAhead = 3136;
+constexpr int64_t kFewAheadWide = kFewAhead + 2 * 4096;
 constexpr int64_t kFewNear = 1344;
 // More ask for the next task's weights from so far before them: the lines of a round, 256 bytes, then are of two blocks of 256, which come up to a fifth faster.
 constexpr int64_t kFewEarlier = 128;
@@ -126,6 +129,7 @@ template <DType kFormat> void few_plain_task(const FewJob& job, int index, std::
   const int n_groups = static_cast<int>(ceil_div(a.n_tokens, kGroupTokens)), n_each = static_cast<int>(ceil_div(a.n_tokens, n_groups));
   float* sums = reinterpret_cast<float*>(scratch);  // [rows, T]
   std::memset(sums, 0, static_cast<size_t>((end - begin) * a.n_tokens) * sizeof(float));
+  const bool is_wide = a.w.cols * static_cast<int64_t>(sizeof(float)) > kFewPieceBytes;
   const uint8_t* next = weights + end * n_bytes - kFewEarlier;  // of the last task: beyond the weights, where asking does nothing
   for (int64_t k = 0; k < a.w.cols; k += job.depth) {
     const int64_t n_k = std::min(job.depth, a.w.cols - k), piece_bytes = static_cast<int64_t>(row_bytes(kFormat, n_k));
@@ -135,7 +139,7 @@ template <DType kFormat> void few_plain_task(const FewJob& job, int index, std::
       const uint8_t* piece = weights + row * n_bytes + static_cast<int64_t>(row_bytes(kFormat, k));
       for (int t = 0; t < a.n_tokens; t += n_each) {
         const int n_tokens = std::min(n_each, a.n_tokens - t);
-        const uint8_t* ahead = a.n_tokens <= 2 ? piece + kFewAhead : t == 0 ? next : piece;
+        const uint8_t* ahead = a.n_tokens == 1 ? piece + (is_wide ? kFewAheadWide : kFewAhead) : t == 0 ? next : piece;
         dot_tile_of<kFormat>(n_tokens, n_rows)(
             piece, n_bytes, n_k, job.x + t * job.x_stride + k, job.x_stride, ahead, sums + (row - begin) * a.n_tokens + t, a.n_tokens);
       }

@@ -44,7 +44,9 @@ inline std::vector<GemmCase> gemm_cases() {
     cases.push_back({dtype, 5, 100, 1536, false, true, 2});
     cases.push_back({dtype, 200, 200, 1024, true, false, 1});
     if (dtype == DType::kF16) cases.push_back({dtype, 97, 5, 20480, false, true, 1});  // in tiles, x in rounds
-    if (is_plain) {  // of few tokens: rows in pieces, tiles of rows with some left over, two groups of tokens
+    if (is_plain) {  // of few tokens: wide rows, rows in pieces, tiles of rows with some left over, two groups of tokens
+      cases.push_back({dtype, 1, 37, 6211, true, true, 1});
+      cases.push_back({dtype, 2, 45, 6211, false, true, 2});
       cases.push_back({dtype, 4, 135, 2300, true, false, 1});
       cases.push_back({dtype, 8, 67, 2049, false, true, 2});
       cases.push_back({dtype, 11, 71, 1531, true, true, 3});
