@@ -198,7 +198,15 @@ inline void fold_rows(const AttendJob& job, QueryTile& tile, int64_t n, int n_ke
   }
 }
 
-// How many queries meet their keys, one tile at most: in floats, or (attend_bf16.inl) in bf16; slots in tiles meet them in integers (attend_tiles.inl).
+// o += the weights of a tile's keys times their values.
+inline void add_tile_values(const AttendArgs& a, QueryTile& tile, int64_t n, int n_keys) {
+  load_values(a, tile, n, n_keys);
+  multiply(tile.o, tile.padded_dim, tile.scores, kKeyTile, tile.n_rows(), tile.values, kTileCols * kKeyTile, n_keys,
+      static_cast<int>(tile.vector_dim), true);
+}
+
+// How many queries meet their keys, one tile at most: in floats, in words (attend_words.inl) or in bf16 (attend_bf16.inl); slots in tiles meet them in integers
+// (attend_tiles.inl).
 struct ManyFloats {
   static constexpr int kRows = kQueryRows;               // of a tile
   static void prepare(const AttendArgs&, QueryTile&) {}  // of what load_queries left
@@ -208,9 +216,7 @@ struct ManyFloats {
     multiply(tile.scores, kKeyTile, tile.q, a.head_dim, tile.n_rows(), tile.keys, kTileCols * tile.padded_dim, a.head_dim,
         static_cast<int>(round_up(n_keys, kLanes)), false);
     fold_rows(job, tile, n, n_keys);
-    load_values(a, tile, n, n_keys);
-    multiply(tile.o, tile.padded_dim, tile.scores, kKeyTile, tile.n_rows(), tile.values, kTileCols * kKeyTile, n_keys,
-        static_cast<int>(tile.vector_dim), true);
+    add_tile_values(a, tile, n, n_keys);
   }
 };
 

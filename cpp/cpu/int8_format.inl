@@ -44,6 +44,10 @@ BANYAN_INLINE Bytes and_or(Bytes a, Bytes mask, Bytes b) { return _mm512_ternary
 BANYAN_INLINE IVec shift_right_by(IVec a, int n_bits) { return _mm512_srlv_epi32(a, _mm512_set1_epi32(n_bits)); }
 BANYAN_INLINE IVec shift_left_by(IVec a, int n_bits) { return _mm512_sllv_epi32(a, _mm512_set1_epi32(n_bits)); }
 template <int kBits> BANYAN_INLINE IVec shift_right_signed(IVec a) { return _mm512_srai_epi32(a, kBits); }
+// Whole numbers as words.
+BANYAN_INLINE void store_rounded(void* at, Vec x) { _mm256_storeu_si256(static_cast<__m256i*>(at), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(x))); }
+// sum += products of 16 bits, two a lane.
+BANYAN_INLINE void add_pairs(IVec& sum, Bytes a, Bytes b) { sum = _mm512_dpwssd_epi32(sum, a, b); }
 // Bits of every byte to the left, or to the right (n_bits < 0). Those that leave their byte are the caller's to mask.
 BANYAN_INLINE Bytes shift_bits(Bytes a, int n_bits) { return _mm512_rolv_epi32(a, _mm512_set1_epi32((n_bits + 32) % 32)); }
 // The float16 in the lower half of every dword.

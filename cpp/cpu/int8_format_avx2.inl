@@ -25,6 +25,11 @@ BANYAN_INLINE Bytes four_bytes(const void* at) {  // the same in every dword
   std::memcpy(&four, at, sizeof four);
   return _mm256_set1_epi32(four);
 }
+// Whole numbers as words.
+BANYAN_INLINE void store_rounded(void* at, Vec x) {
+  const IVec rounded = _mm256_cvtps_epi32(x);
+  _mm_storeu_si128(static_cast<__m128i*>(at), _mm_packs_epi32(_mm256_castsi256_si128(rounded), _mm256_extracti128_si256(rounded, 1)));
+}
 // n <= kLanes. Whole vectors without a mask, whose stores some processors take dozens of steps for.
 BANYAN_INLINE Vec load_up_to(const float* at, int n) { return n == kLanes ? load(at) : load_n(at, n); }
 BANYAN_INLINE void store_up_to(float* at, Vec x, int n) {

@@ -50,7 +50,8 @@ const banyan::Ops* banyan::kernels_avx2int8() {
     all.name = "avx2int8";
     all.gemm = avx2int8::gemm_int8;
     all.gemm_together = avx2int8::gemm_int8_together;
-    all.inject = avx2int8::inject_int8;
+    all.attend = avx2int8::attend_words<avx2int8::attend_base>;
+    all.inject = avx2int8::inject_words;
     all.has_slot_tiles = true;
     return all;
   }();

@@ -1,5 +1,5 @@
-// AVX-512 with VNNI: Ice Lake, Zen 4 and later. The ops of avx512, but gemm of block formats, attention of few queries over Q8_0 keys and injection of
-// Q8_0 slots multiply integers.
+// AVX-512 with VNNI: Ice Lake, Zen 4 and later. The ops of avx512, but gemm of block formats, attention of few queries over Q8_0 keys and of many over
+// those and F16, and injection of such slots multiply integers.
 #include "cpu/kernels.h"
 
 #if defined(__x86_64__) || defined(_M_X64)
@@ -47,6 +47,7 @@ constexpr auto kBase = kernels_avx512;
 #include "cpu/tile_scales.inl"
 #include "cpu/tile_products.inl"
 #include "cpu/attend_tiles.inl"
+#include "cpu/attend_words.inl"
 }  // namespace
 }  // namespace avx512vnni
 }  // namespace banyan
@@ -63,8 +64,8 @@ const banyan::Ops* banyan::kernels_avx512vnni() {
     all.name = "avx512vnni";
     all.gemm = avx512vnni::gemm_int8;
     all.gemm_together = avx512vnni::gemm_int8_together;
-    all.attend = avx512vnni::attend_int8;
-    all.inject = avx512vnni::inject_int8;
+    all.attend = avx512vnni::attend_words<avx512vnni::attend_int8>;
+    all.inject = avx512vnni::inject_words;
     all.has_slot_tiles = true;
     return all;
   }();

@@ -35,7 +35,8 @@ const banyan::Ops* banyan::kernels_avxvnni() {
     all.name = "avxvnni";
     all.gemm = avxvnni::gemm_int8;
     all.gemm_together = avxvnni::gemm_int8_together;
-    all.inject = avxvnni::inject_int8;
+    all.attend = avxvnni::attend_words<avxvnni::attend_base>;
+    all.inject = avxvnni::inject_words;
     all.has_slot_tiles = true;
     return all;
   }();

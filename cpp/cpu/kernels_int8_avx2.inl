@@ -1,5 +1,5 @@
 // kernels_int8_avx2: the sources of a variant with integer products in vectors of 32 bytes, which brings those (BANYAN_PRODUCTS). Beside kBase it has gemm of
-// block formats (gemm_int8) and injection of Q8_0 slots in tiles (inject_int8).
+// block formats (gemm_int8), attention and injection of many queries in words (attend_words) and injection of Q8_0 slots in tiles (inject_int8).
 
 constexpr auto kBase = kernels_avx2;
 #include "cpu/vec_avx2.h"
@@ -27,3 +27,6 @@ constexpr auto kBase = kernels_avx2;
 #include "cpu/slot_tiles.inl"
 #include "cpu/tile_products_avx2.inl"
 #include "cpu/attend_tiles.inl"
+#include "cpu/attend_words.inl"
+
+inline void attend_base(Stream& stream, const AttendArgs& args) { kBase()->attend(stream, args); }

@@ -133,10 +133,13 @@ template <class Op> void check_case(Run& run, const Way& way, const std::string&
     return e.naive[by];
   };
   Errors naive = errors_of(rounding);
-  if (rounding == Rounding::kTwoBf16 && args.kv.dtype == DType::kQ8_0 &&
-      !is_one_range(args)) {  // tokens with ranges of their own may be few, each meeting integers
-    const Errors ints = errors_of(Rounding::kInts);
-    naive = {std::max(naive.out, ints.out), std::max(naive.lse, ints.lse)};
+  const auto allow = [&](Rounding other) {
+    const Errors errors = errors_of(other);
+    naive = {std::max(naive.out, errors.out), std::max(naive.lse, errors.lse)};
+  };
+  if ((rounding == Rounding::kTwoBf16 || rounding == Rounding::kWords) && !is_one_range(args)) {  // tokens with ranges of their own may be few
+    if (rounding == Rounding::kTwoBf16) allow(Rounding::kWords);
+    if (args.kv.dtype == DType::kQ8_0) allow(Rounding::kInts);
   }
   std::vector<float> out(oracle.out.size(), NAN), lse(oracle.lse.size(), NAN);
   args.out = out.data();
@@ -204,7 +207,7 @@ void check_inject(Run& run, const Way& way, const InjectCase& c, int i) {
     const Way in_floats{"", [](const Run&, DType, int) { return Rounding::kNone; }};  // where rows are not what inject is made for
     const Way in_tiles{"", [](const Run& by, DType keys, int n_rows) {
                          const Rounding rounding = rounding_of(by, keys, n_rows);
-                         return rounding == Rounding::kNone ? Rounding::kInts : rounding;  // no variant reads tiles in floats
+                         return rounding == Rounding::kTwoBf16 ? rounding : Rounding::kInts;
                        }};
     check_case(run,
         is_tiled    ? in_tiles

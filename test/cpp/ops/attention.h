@@ -8,11 +8,13 @@ namespace banyan::test {
 
 // Of q (times scale and log2(e), after a power of two per row) and of the weights: none, to halves, or to sums of two halves; elements of Q8_0 then are
 // halves. Or, keys and values too, to sums of two terms of bf16, whose second ones are not multiplied by each other. Or to 16-bit integers: q by 32 elements,
-// weights times the scales of the values by 32 keys.
-enum class Rounding { kNone, kHalf, kTwoHalves, kTwoBf16, kInts };
+// weights times the scales of the values by 32 keys. Or q and keys to words, parts of their norms.
+enum class Rounding { kNone, kHalf, kTwoHalves, kTwoBf16, kInts, kWords };
 
 // Query rows of a kv head from which on the variant amx may use tiles; fewer are avx512vnni's.
 constexpr int kTileRows = 24;
+// From which on variants with integer products may use words; fewer meet Q8_0 in integers of 16 bits with avx512vnni.
+constexpr int kWordRows = 17;
 
 // What the op of this run may do with n_rows query rows of a kv head.
 inline Rounding rounding_of(const Run& run, DType keys, int n_rows) {
@@ -20,7 +22,9 @@ inline Rounding rounding_of(const Run& run, DType keys, int n_rows) {
   if (run.device != nullptr && name == "cuda" && keys != DType::kF32) return Rounding::kHalf;
   const bool is_amx = name.rfind("amx", 0) == 0;
   if (is_amx && keys != DType::kF32 && n_rows >= kTileRows) return Rounding::kTwoBf16;
-  return (is_amx || name == "avx512vnni") && keys == DType::kQ8_0 ? Rounding::kInts : Rounding::kNone;
+  const bool is_vnni = is_amx || name == "avx512vnni", has_words = is_vnni || name == "avx2int8" || name == "avxvnni";
+  if (has_words && keys != DType::kF32 && n_rows >= kWordRows) return Rounding::kWords;
+  return is_vnni && keys == DType::kQ8_0 ? Rounding::kInts : Rounding::kNone;
 }
 
 inline float rounded_to_half(float x) { return static_cast<float>(half_value(nearest_half(x))); }
@@ -174,9 +178,34 @@ inline Attention<float> attend_in_bf16(const AttendArgs& a, const std::vector<do
   return result;
 }
 
+// x to whole parts of its norm.
+inline void round_to_words(float* x, size_t n) {
+  float squares = 0;
+  for (size_t i = 0; i < n; ++i) squares += x[i] * x[i];
+  const float part = std::sqrt(squares) / 32767.0f;
+  for (size_t i = 0; part > 0 && i < n; ++i) x[i] = std::nearbyint(x[i] / part) * part;
+}
+
+// Only rows of whole vectors of words.
+inline Attention<float> attend_in_words(AttendArgs a, const std::vector<double>& keys, const std::vector<double>& values) {
+  const auto dim = static_cast<size_t>(a.head_dim);
+  if (dim % 32 != 0) return attend<float>(a, keys, values);
+  std::vector<float> q(a.q, a.q + static_cast<size_t>(a.n_tokens) * static_cast<size_t>(a.n_heads) * dim);
+  for (size_t at = 0; at < q.size(); at += dim) round_to_words(q.data() + at, dim);
+  std::vector<double> rounded_keys;
+  for (size_t at = 0; at < keys.size(); at += dim) {
+    std::vector<float> key(keys.begin() + static_cast<ptrdiff_t>(at), keys.begin() + static_cast<ptrdiff_t>(at + dim));
+    round_to_words(key.data(), dim);
+    rounded_keys.insert(rounded_keys.end(), key.begin(), key.end());
+  }
+  a.q = q.data();
+  return attend<float>(a, rounded_keys, values);
+}
+
 inline Attention<float> naive_attention(const AttendArgs& a, const std::vector<double>& keys, const std::vector<double>& values, Rounding rounding) {
   if (rounding == Rounding::kNone) return attend<float>(a, keys, values);
   if (rounding == Rounding::kTwoBf16) return attend_in_bf16(a, keys, values);
+  if (rounding == Rounding::kWords) return attend_in_words(a, keys, values);
   return rounding == Rounding::kInts ? attend_in_ints(a, keys, values) : attend_in_halves(a, keys, values, rounding);
 }
 
