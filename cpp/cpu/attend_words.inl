@@ -1,7 +1,7 @@
-// attend_words: attention of many queries over 16- and 8-bit keys, whose scores are products of 16-bit words (VPDPWSSD, VPMADDWD: twice as many an instruction as of floats).
-// A query (times scale) and a key are each divided by their norm and rounded to parts of 32767: no sum can overflow then (Cauchy-Schwarz), and a score is off by
-// 2^-16 |q| |k| or so, as much as the key's halves are. The softmax and the values stay float32, as attend.inl has them: weights of very different sizes
-// would not keep their bits in words.
+// attend_words: attention of many queries over 16- and 8-bit keys, whose scores are products of 16-bit words (VPDPWSSD, VPMADDWD: twice as many an
+// instruction as of floats). A query (times scale) and a key are each divided by their norm and rounded to parts of 32767: no sum can overflow then
+// (Cauchy-Schwarz), and a score is off by 2^-16 |q| |k| or so, as much as the key's halves are. The softmax and the values stay float32, as attend.inl has
+// them: weights of very different sizes would not keep their bits in words.
 
 constexpr float kWordNorm = 32767.0f;
 constexpr float kLeastNorm = 1e-30f;  // of zeros
@@ -16,7 +16,7 @@ BANYAN_INLINE float round_to_words(float* x, int n) {
   const float norm = std::max(std::sqrt(reduce_add(squares)), kLeastNorm);
   const Vec parts = broadcast(kWordNorm / norm);
   auto* words = reinterpret_cast<std::byte*>(x);
-  for (int i = 0; i < n; i += kLanes) { store_rounded(words + 2 * i, mul(load(x + i), parts)); }
+  for (int i = 0; i < n; i += kLanes) store_rounded(words + 2 * i, mul(load(x + i), parts));
   return norm / kWordNorm;
 }
 
