@@ -1,6 +1,6 @@
 // attend_words: attention of many queries over 16- and 8-bit keys, whose scores are products of 16-bit words (VPDPWSSD, VPMADDWD: twice as many an
 // instruction as of floats). A query (times scale) and a key are each divided by their norm and rounded to parts of 32767: no sum can overflow then
-// (Cauchy-Schwarz), and a score is off by 2^-16 |q| |k| or so, as much as the key's halves are. The softmax and the values stay float32, as attend.inl has
+// (Cauchy-Schwarz), and a score is off by 2^-16 |q| |k| or so, less than keys in halves are. The softmax and the values stay float32, as attend.inl has
 // them: weights of very different sizes would not keep their bits in words.
 
 constexpr float kWordNorm = 32767.0f;
